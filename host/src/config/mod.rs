@@ -1,0 +1,90 @@
+//! The config as the user wrote it: the OpenTelemetry Collector's YAML, read, merged,
+//! substituted and checked for its shape.
+//!
+//! In the flow: `load` gives a [`Config`]; the registry reads the settings of each
+//! component from its [`Node`] with [`Section`] and knows which types exist; nothing
+//! in here does. Reading goes `source → parse → load (merge) → expand → shape`, and
+//! every value keeps its [`Position`] all the way, so that any later complaint can
+//! name line and column.
+
+mod error;
+mod expand;
+mod id;
+mod load;
+mod mapping;
+mod node;
+mod parse;
+mod scalar;
+mod section;
+mod shape;
+mod source;
+mod suggest;
+mod units;
+
+pub use error::{Errors, Problem, Problems};
+pub use id::{ComponentId, IdError};
+pub use load::{load, read};
+pub use node::{Key, Map, Node, Position, Value};
+pub use section::{Section, Toggle};
+
+/// A config whose shape is sound: every reference in a pipeline leads to a component.
+/// Whether its types exist and its settings make sense is not known yet.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub receivers: Vec<Component>,
+    pub processors: Vec<Component>,
+    pub exporters: Vec<Component>,
+    pub connectors: Vec<Component>,
+    pub extensions: Vec<Component>,
+    pub service: Service,
+    /// What is odd but does not keep the collector from starting.
+    pub warnings: Vec<Problem>,
+    merged: Node,
+}
+
+/// A component as configured: its settings are raw, null for all defaults.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Component {
+    pub id: ComponentId,
+    /// Path of its settings: `receivers.otlp`.
+    pub path: String,
+    /// Place of the id.
+    pub at: Position,
+    pub settings: Node,
+}
+
+/// A mention of a component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    pub id: ComponentId,
+    pub at: Position,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Service {
+    pub extensions: Vec<Reference>,
+    pub pipelines: Vec<Pipeline>,
+    pub telemetry: Option<Node>,
+}
+
+/// A path that traces take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pipeline {
+    /// `traces` or `traces/name`.
+    pub id: ComponentId,
+    pub at: Position,
+    /// Receivers, and connectors that other pipelines export to.
+    pub receivers: Vec<Reference>,
+    /// In the order in which a batch meets them.
+    pub processors: Vec<Reference>,
+    /// Exporters, and connectors.
+    pub exporters: Vec<Reference>,
+}
+
+impl Config {
+    /// The merged config with everything filled in, as YAML. Secrets stand in it as
+    /// they are.
+    pub fn print(&self) -> Result<String, serde_yaml::Error> {
+        serde_yaml::to_string(&serde_yaml::Value::from(&self.merged))
+    }
+}

@@ -1,0 +1,337 @@
+//! The shape of a config: components, pipelines, and that they fit together.
+
+use std::collections::HashSet;
+
+use super::error::{Problem, Problems};
+use super::node::{Key, Node, Position};
+use super::section::Section;
+use super::suggest::{closest, listed};
+use super::{Component, ComponentId, Config, Pipeline, Reference, Service};
+
+/// Reads the merged and substituted tree; what is wrong goes to `problems` and is left
+/// out of the result.
+pub(super) fn read(merged: Node, problems: &Problems) -> Config {
+    let mut top = Section::new(&merged, "", problems);
+    let receivers = components(&mut top, "receivers");
+    let processors = components(&mut top, "processors");
+    let exporters = components(&mut top, "exporters");
+    let connectors = components(&mut top, "connectors");
+    let extensions = components(&mut top, "extensions");
+    let service = top.section("service");
+    if service.is_none() {
+        top.problem(
+            "no `service` is configured",
+            "add `service: {pipelines: {traces: {receivers: […], exporters: […]}}}`",
+        );
+    }
+    top.finish();
+    let mut config = Config {
+        receivers,
+        processors,
+        exporters,
+        connectors,
+        extensions,
+        service: Service::default(),
+        warnings: Vec::new(),
+        merged: merged.clone(),
+    };
+    refuse_shared_ids(&config, problems);
+    if let Some(service) = service {
+        read_service(service, &mut config, problems);
+    }
+    config
+}
+
+fn components(top: &mut Section<'_>, kind: &str) -> Vec<Component> {
+    let Some(mut section) = top.section(kind) else {
+        return Vec::new();
+    };
+    let mut components: Vec<Component> = Vec::new();
+    for (key, node) in section.entries() {
+        let path = section.path_of(&key.name);
+        let Some(id) = id(&key.name, &key.at, &path, section.problems()) else {
+            continue;
+        };
+        // Keys are told apart as written, ids without the blanks around them.
+        if let Some(first) = components.iter().find(|component| component.id == id) {
+            let message = format!("`{id}` is configured twice, first at {}", first.at);
+            section.problem_at(&key.name, message, "keep one of the two");
+            continue;
+        }
+        components.push(Component {
+            id,
+            path,
+            at: key.at.clone(),
+            settings: node.clone(),
+        });
+    }
+    components
+}
+
+fn id(text: &str, at: &Position, path: &str, problems: &Problems) -> Option<ComponentId> {
+    match text.parse::<ComponentId>() {
+        Ok(id) => Some(id),
+        Err(error) => {
+            let message = format!("`{text}` is not an id: {error}");
+            problems.error(Problem::new(path, message).at(at).hint(error.hint()));
+            None
+        }
+    }
+}
+
+/// A connector stands in pipelines where receivers and exporters do, so its id must
+/// not be one of theirs.
+fn refuse_shared_ids(config: &Config, problems: &Problems) {
+    let sides = [
+        ("receiver", &config.receivers),
+        ("exporter", &config.exporters),
+    ];
+    for connector in &config.connectors {
+        let id = &connector.id;
+        for (kind, others) in sides {
+            if let Some(other) = others.iter().find(|other| other.id == *id) {
+                let message = format!(
+                    "ambiguous ID: Found both \"{id}\" {kind} and \"{id}\" connector \
+                     (the {kind} is at {})",
+                    other.at
+                );
+                problems.error(
+                    Problem::new(format!("connectors::{id}"), message)
+                        .at(&connector.at)
+                        .hint(format!("rename one of them, such as to `{id}/connector`")),
+                );
+            }
+        }
+    }
+}
+
+fn read_service(mut service: Section<'_>, config: &mut Config, problems: &Problems) {
+    let extensions = references(&mut service, "extensions");
+    let known = ids(&[&config.extensions]);
+    check_references(
+        &extensions,
+        "extension",
+        "service::extensions",
+        &known,
+        problems,
+    );
+    let telemetry = service.node("telemetry").filter(|node| !node.is_null());
+    let mut mentioned = Mentioned::default();
+    let mut pipelines = Vec::new();
+    let mut section = service.section_or_default("pipelines");
+    let entries = section.entries();
+    if entries.is_empty() {
+        service.problem_at(
+            "pipelines",
+            "service must have at least one pipeline",
+            "add `traces: {receivers: […], exporters: […]}` under `pipelines`",
+        );
+    }
+    for (key, node) in entries {
+        let path = section.path_of(&key.name);
+        pipelines.extend(pipeline(key, node, path, &mut mentioned, problems));
+    }
+    service.finish();
+    for pipeline in &pipelines {
+        check_pipeline(pipeline, config, problems);
+    }
+    warn_of_idle(config, &mentioned, &extensions, problems);
+    config.service = Service {
+        extensions,
+        pipelines,
+        telemetry: telemetry.cloned(),
+    };
+}
+
+/// What pipelines name, refused ones included, so that one mistake does not also warn
+/// of idle components. A receiver and an exporter may share an id.
+#[derive(Default)]
+struct Mentioned {
+    receivers: HashSet<ComponentId>,
+    processors: HashSet<ComponentId>,
+    exporters: HashSet<ComponentId>,
+}
+
+/// Reads a pipeline of traces and refuses any other.
+fn pipeline(
+    key: &Key,
+    node: &Node,
+    path: String,
+    mentioned: &mut Mentioned,
+    problems: &Problems,
+) -> Option<Pipeline> {
+    let id = id(&key.name, &key.at, &path, problems)?;
+    let mut section = Section::new(node, path, problems);
+    let pipeline = Pipeline {
+        id,
+        at: key.at.clone(),
+        receivers: references(&mut section, "receivers"),
+        processors: references(&mut section, "processors"),
+        exporters: references(&mut section, "exporters"),
+    };
+    let named = |list: &[Reference]| list.iter().map(|each| each.id.clone()).collect::<Vec<_>>();
+    mentioned.receivers.extend(named(&pipeline.receivers));
+    mentioned.processors.extend(named(&pipeline.processors));
+    mentioned.exporters.extend(named(&pipeline.exporters));
+    let refusal = match pipeline.id.kind.as_str() {
+        "traces" => None,
+        "metrics" | "logs" | "profiles" => Some((
+            "this collector carries traces only".to_owned(),
+            format!("remove the pipeline `{}`", pipeline.id),
+        )),
+        kind => Some((
+            format!("unknown signal `{kind}`"),
+            "name the pipeline `traces` or `traces/name`".to_owned(),
+        )),
+    };
+    if let Some((message, hint)) = refusal {
+        problems.error(Problem::new(section.path(), message).at(&key.at).hint(hint));
+        return None;
+    }
+    section.finish();
+    for (list, kind) in [
+        (&pipeline.receivers, "receiver"),
+        (&pipeline.exporters, "exporter"),
+    ] {
+        if list.is_empty() {
+            let path = format!("service.pipelines.{}.{kind}s", pipeline.id);
+            problems.error(
+                Problem::new(path, format!("must have at least one {kind}"))
+                    .at(&key.at)
+                    .hint(format!("add `{kind}s: [id]`, or remove the pipeline")),
+            );
+        }
+    }
+    Some(pipeline)
+}
+
+fn references(section: &mut Section<'_>, key: &str) -> Vec<Reference> {
+    let mut references: Vec<Reference> = Vec::new();
+    for (path, node) in section.list(key) {
+        let Some(text) = node.as_text() else {
+            let message = format!("{} is not an id", node.shown());
+            section.problems().error(
+                Problem::new(path, message)
+                    .at(&node.at)
+                    .hint("write `type` or `type/name`"),
+            );
+            continue;
+        };
+        let Some(id) = id(text, &node.at, &path, section.problems()) else {
+            continue;
+        };
+        if let Some(first) = references.iter().find(|reference| reference.id == id) {
+            let message = format!("`{id}` is named twice, first at {}", first.at);
+            section.problems().error(
+                Problem::new(path, message)
+                    .at(&node.at)
+                    .hint("keep one of the two"),
+            );
+            continue;
+        }
+        references.push(Reference {
+            id,
+            at: node.at.clone(),
+        });
+    }
+    references
+}
+
+fn ids<'c>(lists: &[&'c Vec<Component>]) -> Vec<&'c ComponentId> {
+    let components = lists.iter().flat_map(|list| list.iter());
+    components.map(|component| &component.id).collect()
+}
+
+fn check_pipeline(pipeline: &Pipeline, config: &Config, problems: &Problems) {
+    let owner = format!("service::pipelines::{}", pipeline.id);
+    let sides = [
+        (
+            &pipeline.receivers,
+            "receiver",
+            ids(&[&config.receivers, &config.connectors]),
+        ),
+        (
+            &pipeline.processors,
+            "processor",
+            ids(&[&config.processors]),
+        ),
+        (
+            &pipeline.exporters,
+            "exporter",
+            ids(&[&config.exporters, &config.connectors]),
+        ),
+    ];
+    for (references, kind, known) in sides {
+        check_references(references, kind, &owner, &known, problems);
+    }
+}
+
+/// Path and message together are the Collector's text to the letter, for the sake of
+/// those who search for it.
+fn check_references(
+    references: &[Reference],
+    kind: &str,
+    owner: &str,
+    known: &[&ComponentId],
+    problems: &Problems,
+) {
+    let names: Vec<String> = known.iter().map(ToString::to_string).collect();
+    let names = || names.iter().map(String::as_str);
+    for Reference { id, at } in references {
+        if known.contains(&id) {
+            continue;
+        }
+        let hint = match closest(&id.to_string(), names()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if known.is_empty() => format!("add `{id}:` under `{kind}s`"),
+            None => format!(
+                "configured: {}; or add `{id}:` under `{kind}s`",
+                listed(names())
+            ),
+        };
+        let message = format!("references {kind} \"{id}\" which is not configured");
+        problems.error(Problem::new(owner, message).at(at).hint(hint));
+    }
+}
+
+/// The Collector does not build what no pipeline names, and says nothing; a component
+/// that was forgotten is worth a word.
+fn warn_of_idle(
+    config: &Config,
+    mentioned: &Mentioned,
+    extensions: &[Reference],
+    problems: &Problems,
+) {
+    let idle = |component: &Component, place: &str| {
+        let message = format!("configured, but named in no {place}, and so not started");
+        problems.warning(
+            Problem::new(&component.path, message)
+                .at(&component.at)
+                .hint(format!("name `{}` there, or remove it", component.id)),
+        );
+    };
+    let Mentioned {
+        receivers,
+        processors,
+        exporters,
+    } = mentioned;
+    let connectors: HashSet<ComponentId> = receivers.union(exporters).cloned().collect();
+    for (components, named) in [
+        (&config.receivers, receivers),
+        (&config.processors, processors),
+        (&config.exporters, exporters),
+        (&config.connectors, &connectors),
+    ] {
+        for component in components.iter().filter(|each| !named.contains(&each.id)) {
+            idle(component, "pipeline");
+        }
+    }
+    for component in &config.extensions {
+        if !extensions.iter().any(|named| named.id == component.id) {
+            idle(component, "list `service.extensions`");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,413 @@
+//! What the host lends a guest: the imports of `wit/`. A guest's input is
+//! hostile: each function answers, or ends the call with a `GuestFault`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::bindings::vespid::plugin::types::{
+    BooleanColumn, ChangedColumn, DoubleColumn, IntColumn, KeyValue, Label, LogLevel, Owner as WitOwner, Packed,
+    PackedColumn, TextColumn, Value,
+};
+use super::bindings::vespid::plugin::{batch, edits, host, patterns, types};
+use super::guest::{Guest, GuestFault, Phase};
+use crate::traces::{self, Edit, NewValue, Owner, Read, Texts, parse_value};
+
+type Result<T> = wasmtime::Result<T>;
+
+/// Tempo refuses a longer one.
+const TENANT_LIMIT: usize = 150;
+
+fn owner(of: WitOwner) -> Owner {
+    match of {
+        WitOwner::Span => Owner::Span,
+        WitOwner::Resource => Owner::Resource,
+        WitOwner::Scope => Owner::Scope,
+        WitOwner::Event => Owner::Event,
+        WitOwner::Link => Owner::Link,
+    }
+}
+
+fn packed(texts: traces::Packed) -> Packed {
+    Packed { data: texts.data, ends: texts.ends }
+}
+
+pub(super) fn packed_column(column: traces::TextColumn) -> PackedColumn {
+    PackedColumn { key: column.key, rows: column.rows, codes: column.codes, dictionary: packed(column.dictionary) }
+}
+
+fn text_column(column: traces::TextColumn) -> TextColumn {
+    let values = column.texts().map(String::from).collect();
+    TextColumn { key: column.key, rows: column.rows, values }
+}
+
+fn texts(packed: &traces::Packed) -> Vec<String> {
+    (0..packed.ends.len()).map(|at| packed.get(at).unwrap_or_default().to_owned()).collect()
+}
+
+fn read(value: Read) -> Value {
+    match value {
+        Read::Text(text) => Value::Text(text),
+        Read::Boolean(value) => Value::Boolean(value),
+        Read::Int(value) => Value::Int(value),
+        Read::Double(value) => Value::Double(value),
+        Read::Bytes(bytes) => Value::Bytes(bytes),
+        Read::Json(json) => Value::Json(json),
+    }
+}
+
+fn new_value(call: &'static str, value: Value) -> Result<NewValue> {
+    Ok(match value {
+        Value::Text(text) => NewValue::Text(text),
+        Value::Boolean(value) => NewValue::Boolean(value),
+        Value::Int(value) => NewValue::Int(value),
+        Value::Double(value) => NewValue::Double(value),
+        Value::Bytes(bytes) => NewValue::Bytes(bytes),
+        Value::Json(text) => {
+            NewValue::Nested(parse_value(&text).map_err(|source| GuestFault::Json { call, source })?)
+        }
+    })
+}
+
+fn even(call: &'static str, rows: usize, values: usize) -> Result<()> {
+    if rows == values { Ok(()) } else { Err(GuestFault::Uneven { call, rows, values }.into()) }
+}
+
+/// Packed texts whose ends ascend within the data and cut no character in two.
+pub(super) fn check_packed(call: &'static str, texts: &Packed) -> Result<()> {
+    let whole = std::str::from_utf8(&texts.data).map_err(|_| GuestFault::Utf8 { call })?;
+    let mut before = 0;
+    for &end in &texts.ends {
+        if end < before || !whole.is_char_boundary(end as usize) {
+            return Err(GuestFault::Packed { call }.into());
+        }
+        before = end;
+    }
+    Ok(())
+}
+
+impl types::Host for Guest {}
+
+impl batch::Host for Guest {
+    fn span_count(&mut self) -> Result<u32> {
+        Ok(self.index("batch.span-count")?.count(Owner::Span) as u32)
+    }
+
+    fn trace_ids(&mut self) -> Result<Vec<u8>> {
+        Ok(self.index("batch.trace-ids")?.trace_ids())
+    }
+
+    fn span_ids(&mut self) -> Result<Vec<u8>> {
+        Ok(self.index("batch.span-ids")?.span_ids())
+    }
+
+    fn parent_span_ids(&mut self) -> Result<Vec<u8>> {
+        Ok(self.index("batch.parent-span-ids")?.parent_span_ids())
+    }
+
+    fn start_times(&mut self) -> Result<Vec<u64>> {
+        Ok(self.index("batch.start-times")?.start_times())
+    }
+
+    fn durations(&mut self) -> Result<Vec<u64>> {
+        Ok(self.index("batch.durations")?.durations())
+    }
+
+    fn kinds(&mut self) -> Result<Vec<u8>> {
+        Ok(self.index("batch.kinds")?.kinds())
+    }
+
+    fn status_codes(&mut self) -> Result<Vec<u8>> {
+        Ok(self.index("batch.status-codes")?.status_codes())
+    }
+
+    fn names(&mut self) -> Result<Vec<String>> {
+        Ok(texts(&self.index("batch.names")?.names()))
+    }
+
+    fn names_packed(&mut self) -> Result<Packed> {
+        Ok(packed(self.index("batch.names-packed")?.names()))
+    }
+
+    fn resource_rows(&mut self) -> Result<Vec<u32>> {
+        Ok(self.index("batch.resource-rows")?.resource_rows())
+    }
+
+    fn scope_rows(&mut self) -> Result<Vec<u32>> {
+        Ok(self.index("batch.scope-rows")?.scope_rows())
+    }
+
+    fn metadata(&mut self, key: String) -> Result<Vec<String>> {
+        self.index("batch.metadata")?;
+        let metadata = self.batch.as_ref().map(|batch| batch.context.metadata.as_slice()).unwrap_or_default();
+        let found = metadata.iter().filter(|(name, _)| name.eq_ignore_ascii_case(&key));
+        Ok(found.map(|(_, value)| value.clone()).collect())
+    }
+
+    fn event_span_rows(&mut self) -> Result<Vec<u32>> {
+        Ok(self.index("batch.event-span-rows")?.event_span_rows())
+    }
+
+    fn event_names(&mut self) -> Result<Vec<String>> {
+        Ok(texts(&self.index("batch.event-names")?.event_names()))
+    }
+
+    fn link_span_rows(&mut self) -> Result<Vec<u32>> {
+        Ok(self.index("batch.link-span-rows")?.link_span_rows())
+    }
+
+    fn attribute_types(&mut self, of: WitOwner, key: String) -> Result<Vec<u8>> {
+        Ok(self.index("batch.attribute-types")?.attribute_types(owner(of), &key))
+    }
+
+    fn text_attribute(&mut self, of: WitOwner, key: String) -> Result<TextColumn> {
+        Ok(text_column(self.index("batch.text-attribute")?.text_attribute(owner(of), &key)))
+    }
+
+    fn text_attribute_packed(&mut self, of: WitOwner, key: String) -> Result<PackedColumn> {
+        Ok(packed_column(self.index("batch.text-attribute-packed")?.text_attribute(owner(of), &key)))
+    }
+
+    fn int_attribute(&mut self, of: WitOwner, key: String) -> Result<IntColumn> {
+        let (rows, values) = self.index("batch.int-attribute")?.int_attribute(owner(of), &key);
+        Ok(IntColumn { rows, values })
+    }
+
+    fn double_attribute(&mut self, of: WitOwner, key: String) -> Result<DoubleColumn> {
+        let (rows, values) = self.index("batch.double-attribute")?.double_attribute(owner(of), &key);
+        Ok(DoubleColumn { rows, values })
+    }
+
+    fn boolean_attribute(&mut self, of: WitOwner, key: String) -> Result<BooleanColumn> {
+        let (rows, values) = self.index("batch.boolean-attribute")?.boolean_attribute(owner(of), &key);
+        Ok(BooleanColumn { rows, values })
+    }
+
+    fn text_columns(&mut self, of: WitOwner) -> Result<Vec<TextColumn>> {
+        let columns = self.index("batch.text-columns")?.text_columns(owner(of));
+        Ok(columns.into_iter().map(text_column).collect())
+    }
+
+    fn text_columns_packed(&mut self, of: WitOwner) -> Result<Vec<PackedColumn>> {
+        let columns = self.index("batch.text-columns-packed")?.text_columns(owner(of));
+        Ok(columns.into_iter().map(packed_column).collect())
+    }
+
+    fn find_text(&mut self, of: WitOwner, part: String) -> Result<Vec<TextColumn>> {
+        let columns = self.index("batch.find-text")?.find_text(owner(of), &part);
+        Ok(columns.into_iter().map(text_column).collect())
+    }
+
+    fn attribute(&mut self, of: WitOwner, row: u32, key: String) -> Result<Option<Value>> {
+        let (call, of) = ("batch.attribute", owner(of));
+        let index = self.index(call)?;
+        if row as usize >= index.count(of) {
+            return Err(GuestFault::Row { call, owner: of, row, rows: index.count(of) }.into());
+        }
+        Ok(index.attribute(of, row, &key).map(read))
+    }
+
+    fn attributes(&mut self, of: WitOwner, row: u32) -> Result<Vec<KeyValue>> {
+        let (call, of) = ("batch.attributes", owner(of));
+        let index = self.index(call)?;
+        let found = index.attributes(of, row);
+        let found = found.ok_or_else(|| GuestFault::Row { call, owner: of, row, rows: index.count(of) })?;
+        Ok(found.into_iter().map(|(key, value)| KeyValue { key, value: read(value) }).collect())
+    }
+}
+
+impl edits::Host for Guest {
+    fn drop_spans(&mut self, rows: Vec<u32>, reason: String) -> Result<()> {
+        let call = "edits.drop-spans";
+        let entries = self.entries(call, Owner::Span, rows)?;
+        self.edit(call, Edit::Drop { entries, reason })
+    }
+
+    fn set_attribute(&mut self, of: WitOwner, rows: Vec<u32>, key: String, value: Value) -> Result<()> {
+        let (call, owner) = ("edits.set-attribute", owner(of));
+        let value = new_value(call, value)?;
+        let entries = self.entries(call, owner, rows)?;
+        self.edit(call, Edit::Set { owner, entries, key, value })
+    }
+
+    fn set_text_attribute(&mut self, of: WitOwner, rows: Vec<u32>, key: String, values: Vec<String>) -> Result<()> {
+        let (call, owner) = ("edits.set-text-attribute", owner(of));
+        even(call, rows.len(), values.len())?;
+        let mut texts = Texts::default();
+        for value in &values {
+            texts.data.extend_from_slice(value.as_bytes());
+            texts.ends.push(texts.data.len() as u32);
+        }
+        let entries = self.entries(call, owner, rows)?;
+        self.edit(call, Edit::SetTexts { owner, entries, key, texts })
+    }
+
+    fn set_text_attribute_coded(
+        &mut self,
+        of: WitOwner,
+        rows: Vec<u32>,
+        key: String,
+        codes: Vec<u32>,
+        dictionary: Packed,
+    ) -> Result<()> {
+        let (call, owner) = ("edits.set-text-attribute-coded", owner(of));
+        even(call, rows.len(), codes.len())?;
+        check_packed(call, &dictionary)?;
+        let texts = dictionary.ends.len();
+        if let Some(&code) = codes.iter().find(|&&code| code as usize >= texts) {
+            return Err(GuestFault::Code { call, code, texts }.into());
+        }
+        let entries = self.entries(call, owner, rows)?;
+        let texts = Texts { data: dictionary.data, ends: dictionary.ends, codes };
+        self.edit(call, Edit::SetTexts { owner, entries, key, texts })
+    }
+
+    fn remove_attribute(&mut self, of: WitOwner, rows: Vec<u32>, key: String) -> Result<()> {
+        let (call, owner) = ("edits.remove-attribute", owner(of));
+        let entries = self.entries(call, owner, rows)?;
+        self.edit(call, Edit::Remove { owner, entries, key })
+    }
+
+    fn set_names(&mut self, rows: Vec<u32>, names: Vec<String>) -> Result<()> {
+        let call = "edits.set-names";
+        even(call, rows.len(), names.len())?;
+        let entries = self.entries(call, Owner::Span, rows)?;
+        self.edit(call, Edit::SetNames { entries, names })
+    }
+
+    fn set_status(&mut self, rows: Vec<u32>, code: u8, message: String) -> Result<()> {
+        let call = "edits.set-status";
+        if code > 2 {
+            return Err(GuestFault::Status(code).into());
+        }
+        let entries = self.entries(call, Owner::Span, rows)?;
+        self.edit(call, Edit::SetStatus { entries, code, message })
+    }
+
+    fn set_tenant(&mut self, rows: Vec<u32>, tenant: String) -> Result<()> {
+        let call = "edits.set-tenant";
+        if tenant.len() > TENANT_LIMIT || tenant.chars().any(char::is_control) {
+            let shown = tenant.chars().take(64).collect();
+            return Err(GuestFault::Tenant(shown, TENANT_LIMIT).into());
+        }
+        let entries = self.entries(call, Owner::Span, rows)?;
+        self.edit(call, Edit::SetTenant { entries, tenant })
+    }
+}
+
+impl patterns::Host for Guest {
+    fn compile(&mut self, pattern: String) -> Result<std::result::Result<u32, String>> {
+        if self.phase != Phase::Configure {
+            return Err(GuestFault::CompileLate.into());
+        }
+        Ok(self.patterns.compile(&pattern))
+    }
+
+    fn find_matches(&mut self, of: WitOwner, patterns: Vec<u32>) -> Result<Vec<PackedColumn>> {
+        let (index, search) = self.search("patterns.find-matches", &patterns)?;
+        let mut spent = None;
+        let columns = index.columns_where(owner(of), |text| {
+            spent.is_none() && search.matches(text).unwrap_or_else(|fault| {
+                spent = Some(fault);
+                false
+            })
+        });
+        match spent {
+            Some(fault) => Err(fault.into()),
+            None => Ok(columns.into_iter().map(packed_column).collect()),
+        }
+    }
+
+    fn replace_in_texts(&mut self, patterns: Vec<u32>, texts: Packed, replacement: String) -> Result<Packed> {
+        check_packed("patterns.replace-in-texts", &texts)?;
+        let (_, search) = self.search("patterns.replace-in-texts", &patterns)?;
+        let texts = traces::Packed { data: texts.data, ends: texts.ends };
+        let mut out = Packed { data: vec![], ends: vec![] };
+        for at in 0..texts.ends.len() {
+            out.data.extend_from_slice(search.replace(texts.get(at).unwrap_or_default(), &replacement)?.as_bytes());
+            if out.data.len() > self.limits.memory {
+                return Err(GuestFault::Edits { bytes: out.data.len(), limit: self.limits.memory }.into());
+            }
+            out.ends.push(out.data.len() as u32);
+        }
+        Ok(out)
+    }
+
+    fn replace_matches(
+        &mut self,
+        of: WitOwner,
+        patterns: Vec<u32>,
+        replacement: String,
+    ) -> Result<Vec<ChangedColumn>> {
+        let (call, owner) = ("patterns.replace-matches", owner(of));
+        let (index, search) = self.search(call, &patterns)?;
+        let mut changes = vec![];
+        for column in index.text_columns(owner) {
+            let (mut rows, mut texts) = (vec![], Texts::default());
+            for (&row, text) in column.rows.iter().zip(column.texts()) {
+                if search.matches(text.as_bytes())? {
+                    texts.data.extend_from_slice(search.replace(text, &replacement)?.as_bytes());
+                    texts.ends.push(texts.data.len() as u32);
+                    rows.push(row);
+                }
+                if texts.data.len() > self.limits.memory {
+                    return Err(GuestFault::Edits { bytes: texts.data.len(), limit: self.limits.memory }.into());
+                }
+            }
+            if !rows.is_empty() {
+                changes.push((column.key, rows, texts));
+            }
+        }
+        let mut changed = vec![];
+        for (key, rows, texts) in changes {
+            let entries = self.entries(call, owner, rows.clone())?;
+            self.edit(call, Edit::SetTexts { owner, entries, key: key.clone(), texts })?;
+            changed.push(ChangedColumn { key, rows });
+        }
+        Ok(changed)
+    }
+}
+
+impl Guest {
+    fn search(
+        &self,
+        call: &'static str,
+        patterns: &[u32],
+    ) -> Result<(&traces::Index, super::patterns::Search<'_>)> {
+        Ok((self.index(call)?, self.patterns.search(patterns)?))
+    }
+}
+
+impl host::Host for Guest {
+    fn log(&mut self, level: LogLevel, message: String) -> Result<()> {
+        let level = match level {
+            LogLevel::Trace => tracing::Level::TRACE,
+            LogLevel::Debug => tracing::Level::DEBUG,
+            LogLevel::Info => tracing::Level::INFO,
+            LogLevel::Warn => tracing::Level::WARN,
+            LogLevel::Error => tracing::Level::ERROR,
+        };
+        self.log.write(&self.id, level, &message);
+        Ok(())
+    }
+
+    fn counter_add(&mut self, name: String, labels: Vec<Label>, amount: f64) -> Result<()> {
+        self.metrics.add(&name, pairs(labels), amount);
+        Ok(())
+    }
+
+    fn histogram_record(&mut self, name: String, labels: Vec<Label>, value: f64) -> Result<()> {
+        self.metrics.record(&name, pairs(labels), value);
+        Ok(())
+    }
+
+    fn now(&mut self) -> Result<u64> {
+        Ok(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64))
+    }
+
+    fn random(&mut self) -> Result<u32> {
+        Ok(fastrand::u32(..))
+    }
+}
+
+fn pairs(labels: Vec<Label>) -> Vec<(String, String)> {
+    labels.into_iter().map(|label| (label.name, label.value)).collect()
+}

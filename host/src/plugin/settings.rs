@@ -1,0 +1,134 @@
+//! The settings of a `wasm` processor.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::guest::Limits;
+use crate::config::{Section, Toggle};
+
+/// What becomes of a batch whose plugin failed on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    /// It goes on as it was before this plugin.
+    Pass,
+    /// Its spans are dropped, and counted.
+    Drop,
+    /// Its sender is told to try again later.
+    Refuse,
+}
+
+impl OnError {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Drop => "drop",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct PluginSettings {
+    /// The path as the user wrote it; relative ones count from the working directory.
+    pub module: PathBuf,
+    /// The SHA-256 that the module's bytes must have.
+    pub digest: Option<String>,
+    /// What the plugin gets, as JSON.
+    pub config: String,
+    pub on_error: OnError,
+    pub limits: Limits,
+    /// Log lines a second that the plugin may write.
+    pub log_rate: u32,
+}
+
+const DEADLINE: Duration = Duration::from_millis(100);
+const MEMORY: u64 = 64 << 20;
+const LOG_RATE: u32 = 10;
+
+/// What a limit may be at least: less than this no guest can live with.
+const LEAST_MEMORY: u64 = 1 << 20;
+/// 32-bit linear memory ends here.
+const MOST_MEMORY: u64 = 4 << 30;
+
+impl PluginSettings {
+    pub fn read(mut section: Section<'_>) -> Self {
+        let module = section.text("module");
+        if module.is_none() {
+            section.problem("has no `module`", "name the plugin's file, such as `module: ./tidy.wasm`");
+        }
+        let module = module.unwrap_or_default();
+        if let Some((scheme, _)) = module.split_once(':').filter(|(scheme, _)| SCHEMES.contains(scheme)) {
+            let message = format!("a module cannot be loaded from `{scheme}:`");
+            section.problem_at("module", message, "name a file, such as `./tidy.wasm`");
+        }
+        let digest = section.text("digest");
+        if let Some(text) = &digest
+            && !text.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(is_hex))
+        {
+            let hint = "write `sha256:` and 64 hexadecimal digits, as `sha256sum` prints them";
+            section.problem_at("digest", format!("`{text}` is not a digest"), hint);
+        }
+        let config = section.json("config").unwrap_or_else(|| serde_json::json!({}));
+        let on_error = match section.choice_or("on_error", &["pass", "drop", "refuse"], "pass") {
+            "drop" => OnError::Drop,
+            "refuse" => OnError::Refuse,
+            _ => OnError::Pass,
+        };
+        let (limits, log_rate) = read_limits(&mut section);
+        section.refuse(
+            "permissions",
+            "permissions cannot be restricted: a plugin may make every edit of its interface",
+            "remove it",
+        );
+        if let Some("shadow") = section.choice("mode", &["enforce", "shadow"]) {
+            section.problem_at("mode", "`shadow` is not available", "remove it, or write `enforce`");
+        }
+        section.finish();
+        let digest = digest.map(|text| text.trim_start_matches("sha256:").to_ascii_lowercase());
+        Self { module: module.into(), digest, config: config.to_string(), on_error, limits, log_rate }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.module
+    }
+}
+
+/// What looks like a place and is no path.
+const SCHEMES: [&str; 5] = ["builtin", "http", "https", "oci", "file"];
+
+fn is_hex(byte: u8) -> bool {
+    byte.is_ascii_hexdigit()
+}
+
+fn read_limits(section: &mut Section<'_>) -> (Limits, u32) {
+    let standard = Limits { deadline: DEADLINE, memory: MEMORY as usize };
+    let mut section = match section.toggle("limits") {
+        Toggle::On(section) => section,
+        Toggle::Off => {
+            section.problem_at("limits", "limits cannot be switched off", "raise the one that is in the way");
+            return (standard, LOG_RATE);
+        }
+        Toggle::Absent => return (standard, LOG_RATE),
+    };
+    let deadline = section.duration_or("deadline", DEADLINE);
+    if deadline.is_zero() {
+        section.problem_at("deadline", "a plugin needs time to run", "write at least `1ms`");
+    }
+    let memory = section.size_or("memory", MEMORY);
+    if !(LEAST_MEMORY..=MOST_MEMORY).contains(&memory) {
+        section.problem_at("memory", format!("{memory} bytes is out of range"), "write `1MiB` to `4GiB`");
+    }
+    let mut log_rate = LOG_RATE;
+    if let Some(text) = section.text("log_rate") {
+        match text.strip_suffix("/s").and_then(|number| number.parse().ok()) {
+            Some(rate) => log_rate = rate,
+            None => section.problem_at(
+                "log_rate",
+                format!("`{text}` is not a rate"),
+                "write lines a second, such as `10/s`",
+            ),
+        }
+    }
+    section.finish();
+    (Limits { deadline, memory: memory.min(MOST_MEMORY) as usize }, log_rate)
+}

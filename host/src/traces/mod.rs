@@ -1,0 +1,206 @@
+//! Traces as bytes with an index (`host/ARCHITECTURE.md`, "Traces").
+//!
+//! A receiver makes a `Batch` of the bytes that came, processors look at its
+//! `Index` and edit it, and at the end of the chain the batch becomes `Parcel`s,
+//! one per tenant, whose bytes are those that came wherever no edit touched them.
+
+mod columns;
+mod edit;
+#[doc(hidden)]
+pub mod fuzz;
+mod index;
+mod json;
+mod message;
+mod regular;
+mod show;
+mod splice;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod wire;
+
+use std::sync::Arc;
+
+pub use columns::{Packed, Read, TextColumn};
+pub use edit::{Dropped, Edit, NewValue, Texts};
+pub use index::{Index, Kind, Owner};
+pub use json::{JsonError, parse as parse_value};
+pub use message::{Message, PREFIX};
+pub use walk::{MESSAGE_LIMIT, VALUE_DEPTH};
+pub use wire::{Fault, WireError};
+
+use splice::{Chosen, Splice};
+
+/// Whence a batch came and whose it is. It travels with the batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Context {
+    /// The receiver's component id.
+    pub receiver: Arc<str>,
+    /// `grpc` or `http`.
+    pub transport: &'static str,
+    /// Tempo's `X-Scope-OrgID`, where a plugin set it.
+    pub tenant: Option<String>,
+    /// The sender's headers, lower case, where the receiver keeps them.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// Spans on their way through a pipeline.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    message: Message,
+    spans: usize,
+    index: Option<Box<Index>>,
+    pub context: Arc<Context>,
+}
+
+/// Spans on their way out: the bytes, how many spans they hold, and whose they are.
+#[derive(Debug, Clone)]
+pub struct Parcel {
+    pub message: Message,
+    pub spans: usize,
+    pub context: Arc<Context>,
+}
+
+impl Batch {
+    /// Validates a request, and indexes it in the same walk where a processor
+    /// will look at it. Spans whose ids a back end would refuse the whole
+    /// request for are taken out; their number comes back.
+    pub fn receive(message: Message, context: Arc<Context>, indexed: bool) -> Result<(Self, usize), WireError> {
+        let wire = message.bytes();
+        let walked = if indexed { walk::index(&wire)? } else { walk::validate(&wire)? };
+        let mut batch = Self { message, spans: walked.spans, index: None, context };
+        if indexed && !walked.index.irregular {
+            batch.index = Some(Box::new(walked.index));
+        }
+        if walked.invalid > 0 {
+            let index = batch.index()?;
+            let invalid: Vec<u32> = index.spans.iter().filter(|span| !span.valid_ids).map(|span| span.entry).collect();
+            index.drop(&invalid);
+            index.number_rows();
+            batch.spans -= walked.invalid;
+        }
+        Ok((batch, walked.invalid))
+    }
+
+    /// A batch of no spans.
+    pub fn empty(context: Arc<Context>) -> Self {
+        Self { message: Message::copy_of(&[]), spans: 0, index: None, context }
+    }
+
+    /// How many spans are still in it.
+    pub fn spans(&self) -> usize {
+        self.spans
+    }
+
+    /// The index, made now where the receiver did not. It fails only on bytes
+    /// that no receiver has validated.
+    pub fn index(&mut self) -> Result<&mut Index, WireError> {
+        let index = match self.index.take() {
+            Some(index) => index,
+            None => {
+                let mut walked = walk::index(&self.message.bytes())?;
+                if walked.index.irregular {
+                    walked = walk::index(&regular::regular(&self.message.bytes()).into())?;
+                }
+                Box::new(walked.index)
+            }
+        };
+        Ok(self.index.insert(index))
+    }
+
+    /// The index, where there is one.
+    pub fn indexed(&self) -> Option<&Index> {
+        self.index.as_deref()
+    }
+
+    /// Applies the edits of one call together.
+    pub fn apply(&mut self, edits: Vec<Edit>) -> Result<Vec<Dropped>, WireError> {
+        let dropped = self.index()?.apply(edits);
+        self.spans -= dropped.iter().map(|dropped| dropped.spans).sum::<usize>();
+        Ok(dropped)
+    }
+
+    /// The end of the chain: the bytes as they came, or spliced; one parcel for each tenant.
+    pub fn finish(self) -> Vec<Parcel> {
+        let Self { message, spans, index, context } = self;
+        let Some(index) = index.filter(|index| index.dirty) else {
+            return vec![Parcel { message, spans, context }];
+        };
+        let mut tenants: Vec<u32> = vec![];
+        for span in index.spans.iter().filter(|span| span.live) {
+            if !tenants.contains(&span.tenant) {
+                tenants.push(span.tenant);
+            }
+        }
+        let single = tenants.len() == 1;
+        let parcel = |tenant: u32| {
+            let chosen = if single { Chosen::All } else { Chosen::Tenant(tenant) };
+            let (message, spans) = Splice { index: &index, chosen }.write();
+            let mut context = Arc::clone(&context);
+            if tenant > 0 {
+                Arc::make_mut(&mut context).tenant = index.tenants.get(tenant as usize).cloned();
+            }
+            Parcel { message, spans, context }
+        };
+        tenants.into_iter().map(parcel).collect()
+    }
+}
+
+/// Several requests as one: a protobuf message merges by concatenation.
+pub fn concatenate<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Message {
+    let mut buffer = vec![0; PREFIX];
+    for message in messages {
+        buffer.extend_from_slice(&message.bytes());
+    }
+    Message::from_framed(buffer)
+}
+
+/// Cuts a request at span boundaries into requests of at most `max_spans` spans
+/// and `max_bytes` bytes; each repeats resource and scope. A span that is larger
+/// than `max_bytes` by itself makes a request of its own.
+pub fn split(message: &Message, max_spans: usize, max_bytes: usize) -> Result<Vec<Parcel>, WireError> {
+    let mut batch = Batch { message: message.clone(), spans: 0, index: None, context: Arc::default() };
+    let index = batch.index()?;
+    let mut parcels = vec![];
+    let sizes = envelopes(index);
+    let (mut from, mut spans, mut bytes) = (0, 0, 0);
+    let mut within = u32::MAX;
+    let mut cut = |from: u32, to: u32| {
+        let (message, spans) = Splice { index, chosen: Chosen::Range(from, to) }.write();
+        parcels.push(Parcel { message, spans, context: Arc::default() });
+    };
+    for span in &index.spans {
+        let size = (span.extent.end - span.extent.start) as usize;
+        let envelope = sizes.get(span.scope as usize).copied().unwrap_or_default();
+        let mut more = if within == span.scope { size } else { size + envelope };
+        if spans > 0 && (spans + 1 > max_spans || bytes + more > max_bytes) {
+            cut(from, span.entry);
+            (from, spans, bytes) = (span.entry, 0, 0);
+            more = size + envelope;
+        }
+        within = span.scope;
+        spans += 1;
+        bytes += more;
+    }
+    if spans > 0 {
+        cut(from, index.spans.len() as u32);
+    }
+    Ok(parcels)
+}
+
+/// What each scope and the resource around it take beside the spans, length
+/// prefixes at their longest.
+fn envelopes(index: &Index) -> Vec<usize> {
+    let mut sizes = Vec::with_capacity(index.scopes.len());
+    for resource in &index.resources {
+        let scopes = index.scopes.get(resource.scopes.range()).unwrap_or_default();
+        let inside: u32 = scopes.iter().map(|scope| scope.extent.end - scope.extent.start).sum();
+        let around = resource.extent.end - resource.extent.start - inside + 8;
+        for scope in scopes {
+            let spans = index.spans.get(scope.spans.range()).unwrap_or_default();
+            let inside: u32 = spans.iter().map(|span| span.extent.end - span.extent.start).sum();
+            sizes.push((around + scope.extent.end - scope.extent.start - inside + 8) as usize);
+        }
+    }
+    sizes
+}

@@ -1,0 +1,75 @@
+//! Properties of the traces module, with prost's decoder as the oracle.
+//! `PROPTEST_CASES` sets how many requests each property sees.
+
+mod edits;
+mod encoder;
+mod envelopes;
+mod generator;
+mod malformed;
+mod model;
+mod payloads;
+mod reads;
+mod unknowns;
+
+use std::sync::Arc;
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use proptest::prelude::*;
+use prost::Message as _;
+
+use super::fuzz::Choices;
+use super::{Batch, Message};
+use encoder::Style;
+
+/// A failure prints the choices that lead to it; what it showed becomes a test of its own.
+fn config() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig { cases: cases.unwrap_or(192), failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// What a case is made from.
+fn choices() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![proptest::collection::vec(any::<u8>(), 0..300), proptest::collection::vec(any::<u8>(), 300..2500)]
+}
+
+/// A request on the wire, and what prost reads in it.
+struct Case {
+    wire: Vec<u8>,
+    decoded: ExportTraceServiceRequest,
+}
+
+impl Case {
+    fn new(choices: &mut Choices) -> Self {
+        let style = Style::any(choices);
+        Self::in_style(choices, style)
+    }
+
+    fn in_style(choices: &mut Choices, style: Style) -> Self {
+        // The encoder gets its own share, or the request would leave it none.
+        let share = choices.share(4).repeated(8);
+        let request = generator::request(choices);
+        let wire = encoder::encode(&request.encode_to_vec(), &mut Choices::new(&share), style);
+        let decoded = decode(&wire);
+        Self { wire, decoded }
+    }
+
+    fn batch(&self) -> Batch {
+        let (batch, invalid) = Batch::receive(Message::copy_of(&self.wire), Arc::default(), true).unwrap();
+        assert_eq!(invalid, 0);
+        batch
+    }
+}
+
+fn decode(wire: &[u8]) -> ExportTraceServiceRequest {
+    ExportTraceServiceRequest::decode(wire).unwrap()
+}
+
+/// Two requests are the same where prost writes them the same, which holds for
+/// a NaN as well; the order of attributes means nothing.
+#[track_caller]
+fn assert_same(found: &ExportTraceServiceRequest, expected: &ExportTraceServiceRequest) {
+    let (found, expected) = (model::sorted(found.clone()), model::sorted(expected.clone()));
+    if found.encode_to_vec() != expected.encode_to_vec() {
+        panic!("found {found:#?}\nexpected {expected:#?}");
+    }
+}
