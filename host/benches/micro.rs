@@ -1,1 +1,236 @@
-fn main(){}
+//! What each step costs per span, beside prost doing the same on decoded structs.
+//!
+//!     cargo bench --bench micro
+//!     cargo bench --bench micro -- heavy-512/index
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::span::Event;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use prost::Message as _;
+use vespid::traces::{Batch, Context, Edit, Index, Message, NewValue, Owner, Parcel, Texts, split};
+
+criterion_group!(benches, traces);
+criterion_main!(benches);
+
+type Group<'a> = BenchmarkGroup<'a, criterion::measurement::WallTime>;
+
+fn traces(criterion: &mut Criterion) {
+    for (name, spans, weight) in [
+        ("heavy-512", 512, Weight::Heavy),
+        ("heavy-1000", 1000, Weight::Heavy),
+        ("light-512", 512, Weight::Light),
+        ("light-1000", 1000, Weight::Light),
+    ] {
+        let wire = request(spans, weight).encode_to_vec();
+        println!("{name}: {} bytes a span", wire.len() / spans);
+        let message = Message::copy_of(&wire);
+        let mut group = criterion.benchmark_group(name);
+        group.throughput(Throughput::Elements(spans as u64));
+        ours(&mut group, &message, spans);
+        native(&mut group, &wire);
+        group.finish();
+    }
+}
+
+fn ours(group: &mut Group, message: &Message, spans: usize) {
+    let context = Arc::new(Context::default());
+    let receive = |indexed: bool| {
+        let received = Batch::receive(message.clone(), Arc::clone(&context), indexed);
+        received.expect("the request is valid").0
+    };
+    group.bench_function("validate", |bencher| bencher.iter(|| receive(false)));
+    group.bench_function("index", |bencher| bencher.iter(|| receive(true)));
+    let batch = receive(true);
+    let index = batch.indexed().expect("it was indexed");
+    group.bench_function("read-columns", |bencher| {
+        bencher.iter(|| {
+            black_box((index.trace_ids(), index.names(), index.durations(), index.status_codes()));
+            black_box((index.text_attribute(Owner::Span, "url.path"), index.resource_rows()))
+        });
+    });
+    group.bench_function("find-text", |bencher| bencher.iter(|| index.find_text(Owner::Span, "@")));
+    for (name, key) in [("index-replace-splice", "http.route"), ("index-add-splice", "team")] {
+        group.bench_function(name, |bencher| bencher.iter(|| edited(receive(true), |index| set(index, key))));
+    }
+    group.bench_function("index-mask-splice", |bencher| bencher.iter(|| edited(receive(true), mask)));
+    group.bench_function("index-drop-splice", |bencher| bencher.iter(|| edited(receive(true), drop_every_other)));
+    for limit in [spans / 2, spans / 10] {
+        let name = BenchmarkId::new("split", limit);
+        group.bench_function(name, |bencher| bencher.iter(|| split(message, limit, usize::MAX)));
+    }
+}
+
+fn edited(mut batch: Batch, edits: impl Fn(&Index) -> Vec<Edit>) -> Vec<Parcel> {
+    let edits = batch.indexed().map(edits).unwrap_or_default();
+    batch.apply(edits).expect("the batch is valid");
+    batch.finish()
+}
+
+fn entries(index: &Index, rows: impl Iterator<Item = usize>) -> Vec<u32> {
+    rows.filter_map(|row| index.entry(Owner::Span, row)).map(|entry| entry as u32).collect()
+}
+
+fn set(index: &Index, key: &str) -> Vec<Edit> {
+    let entries = entries(index, 0..index.count(Owner::Span));
+    vec![Edit::Set { owner: Owner::Span, entries, key: key.into(), value: NewValue::Text("payments".into()) }]
+}
+
+fn drop_every_other(index: &Index) -> Vec<Edit> {
+    let entries = entries(index, (0..index.count(Owner::Span)).step_by(2));
+    vec![Edit::Drop { entries, reason: "sampled".into() }]
+}
+
+/// Masks every text that holds an `@`, as a redacting plugin would.
+fn mask(index: &Index) -> Vec<Edit> {
+    let found = index.find_text(Owner::Span, "@").into_iter();
+    found
+        .map(|column| {
+            let mut texts = Texts { codes: column.codes, ..Texts::default() };
+            for code in 0..column.dictionary.ends.len() {
+                let text = column.dictionary.get(code).unwrap_or_default();
+                texts.data.extend_from_slice(masked(text).as_bytes());
+                texts.ends.push(texts.data.len() as u32);
+            }
+            let entries = entries(index, column.rows.iter().map(|&row| row as usize));
+            Edit::SetTexts { owner: Owner::Span, entries, key: column.key, texts }
+        })
+        .collect()
+}
+
+fn masked(text: &str) -> String {
+    text.split_once('@').map_or_else(String::new, |(_, domain)| format!("***@{domain}"))
+}
+
+fn native(group: &mut Group, wire: &[u8]) {
+    let decode = || ExportTraceServiceRequest::decode(wire).expect("the request is valid");
+    group.bench_function("prost-decode", |bencher| bencher.iter(decode));
+    group.bench_function("prost-decode-encode", |bencher| bencher.iter(|| decode().encode_to_vec()));
+    group.bench_function("prost-decode-replace-encode", |bencher| {
+        bencher.iter(|| native_edit(decode(), |span| native_set(span, "http.route")))
+    });
+    group.bench_function("prost-decode-add-encode", |bencher| {
+        bencher.iter(|| native_edit(decode(), |span| native_set(span, "team")))
+    });
+    group.bench_function("prost-decode-mask-encode", |bencher| {
+        bencher.iter(|| native_edit(decode(), native_mask));
+    });
+}
+
+fn native_edit(mut request: ExportTraceServiceRequest, mut edit: impl FnMut(&mut Span)) -> Vec<u8> {
+    let scopes = request.resource_spans.iter_mut().flat_map(|resource| &mut resource.scope_spans);
+    scopes.flat_map(|scope| &mut scope.spans).for_each(&mut edit);
+    request.encode_to_vec()
+}
+
+fn native_set(span: &mut Span, key: &str) {
+    let value = text("payments");
+    match span.attributes.iter_mut().find(|attribute| attribute.key == key) {
+        Some(attribute) => attribute.value = Some(value),
+        None => span.attributes.push(KeyValue { key: key.into(), value: Some(value), ..KeyValue::default() }),
+    }
+}
+
+fn native_mask(span: &mut Span) {
+    for attribute in &mut span.attributes {
+        if let Some(AnyValue { value: Some(Value::StringValue(text)) }) = &mut attribute.value
+            && text.contains('@')
+        {
+            *text = masked(text);
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    /// Twelve attributes and an event, as a server span of an HTTP framework has.
+    Heavy,
+    /// Four attributes.
+    Light,
+}
+
+fn request(spans: usize, weight: Weight) -> ExportTraceServiceRequest {
+    let per_scope = spans.div_ceil(4);
+    let scope_spans = |first: usize| ScopeSpans {
+        scope: Some(InstrumentationScope { name: "http-server".into(), version: "1.4.0".into(), ..Default::default() }),
+        spans: (first..spans.min(first + per_scope)).map(|number| span(number as u64, weight)).collect(),
+        schema_url: String::new(),
+    };
+    let resource = Resource {
+        attributes: vec![
+            attribute("service.name", text("checkout")),
+            attribute("service.version", text("2.7.1")),
+            attribute("host.name", text("node-17.internal")),
+        ],
+        ..Default::default()
+    };
+    let scope_spans = (0..spans).step_by(per_scope).map(scope_spans).collect();
+    let resource_spans = ResourceSpans {
+        resource: Some(resource),
+        scope_spans,
+        schema_url: "https://opentelemetry.io/schemas/1.37.0".into(),
+    };
+    ExportTraceServiceRequest { resource_spans: vec![resource_spans] }
+}
+
+fn span(number: u64, weight: Weight) -> Span {
+    let mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let start = 1_780_000_000_000_000_000 + number * 1_000;
+    let mut attributes = vec![
+        attribute("http.request.method", text(if number.is_multiple_of(3) { "POST" } else { "GET" })),
+        attribute("http.response.status_code", int(200)),
+        attribute("url.path", text(&format!("/api/v1/orders/{}", mixed % 10_000))),
+        attribute("http.route", text("/api/v1/orders/{id}")),
+    ];
+    let mut events = vec![];
+    if weight == Weight::Heavy {
+        attributes.extend([
+            attribute("url.scheme", text("https")),
+            attribute("server.address", text("shop.example.org")),
+            attribute("server.port", int(443)),
+            attribute("network.protocol.version", text("1.1")),
+            attribute("client.address", text(&format!("10.1.{}.{}", mixed >> 56, mixed >> 48 & 0xff))),
+            attribute("user_agent.original", text("Mozilla/5.0 (X11; Linux x86_64; rv:128.0)")),
+            attribute("user.email", text(&format!("customer-{}@example.org", mixed % 1000))),
+            attribute("thread.id", int(number as i64 % 16)),
+        ]);
+        events.push(Event {
+            time_unix_nano: start + 500,
+            name: "message".into(),
+            attributes: vec![attribute("message.type", text("SENT")), attribute("message.id", int(1))],
+            dropped_attributes_count: 0,
+        });
+    }
+    Span {
+        trace_id: (u128::from(mixed) << 64 | u128::from(number / 8 + 1)).to_be_bytes().into(),
+        span_id: mixed.to_be_bytes().into(),
+        parent_span_id: (mixed ^ 1).to_be_bytes().into(),
+        flags: 0x101,
+        name: "GET /api/v1/orders/{id}".into(),
+        kind: 2,
+        start_time_unix_nano: start,
+        end_time_unix_nano: start + 1_500_000,
+        attributes,
+        events,
+        status: Some(Status::default()),
+        ..Default::default()
+    }
+}
+
+fn attribute(key: &str, value: AnyValue) -> KeyValue {
+    KeyValue { key: key.into(), value: Some(value), ..Default::default() }
+}
+
+fn text(text: &str) -> AnyValue {
+    AnyValue { value: Some(Value::StringValue(text.into())) }
+}
+
+fn int(number: i64) -> AnyValue {
+    AnyValue { value: Some(Value::IntValue(number)) }
+}

@@ -19,6 +19,7 @@ pub struct Metrics {
     accepted: IntCounterVec,
     refused: IntCounterVec,
     rejected: IntCounterVec,
+    in_flight: IntGaugeVec,
     sent: IntCounterVec,
     send_failed: IntCounterVec,
     enqueue_failed: IntCounterVec,
@@ -39,6 +40,8 @@ pub struct ReceiverMetrics {
     pub refused: IntCounter,
     /// Spans with ids that no back end takes, answered as partial success.
     pub rejected: IntCounter,
+    /// Spans in the pipelines, their senders waiting.
+    pub in_flight: IntGauge,
 }
 
 /// An exporter's series.
@@ -98,6 +101,12 @@ impl Metrics {
                 "Spans with invalid ids, taken out and reported as partial success",
                 &receiver,
             )?,
+            in_flight: gauges(
+                of,
+                "vespid_receiver_in_flight_spans",
+                "Spans whose senders are waiting for an answer",
+                &receiver,
+            )?,
             sent: counters(of, "otelcol_exporter_sent_spans", "Spans the destination took", &exporter)?,
             send_failed: counters(of, "otelcol_exporter_send_failed_spans", "Spans given up on", &exporter)?,
             enqueue_failed: counters(
@@ -138,6 +147,7 @@ impl Metrics {
             accepted: self.accepted.with_label_values(&labels),
             refused: self.refused.with_label_values(&labels),
             rejected: self.rejected.with_label_values(&labels),
+            in_flight: self.in_flight.with_label_values(&labels),
         }
     }
 
@@ -169,6 +179,13 @@ impl Metrics {
         let guest = Arc::new(GuestMetrics::new(id));
         guests.push(Arc::clone(&guest));
         guest
+    }
+
+    /// Spans whose senders are waiting, over all receivers.
+    pub fn in_flight_spans(&self) -> i64 {
+        let families = self.in_flight.collect();
+        let series = families.iter().flat_map(|family| family.get_metric());
+        series.map(|series| series.get_gauge().get_value() as i64).sum()
     }
 
     /// The Prometheus text.

@@ -87,6 +87,12 @@ impl Batch {
         Self { message: Message::copy_of(&[]), spans: 0, index: None, context }
     }
 
+    /// A parcel's spans again, to look at.
+    pub fn of(parcel: &Parcel) -> Self {
+        let (message, context) = (parcel.message.clone(), Arc::clone(&parcel.context));
+        Self { message, spans: parcel.spans, index: None, context }
+    }
+
     /// How many spans are still in it.
     pub fn spans(&self) -> usize {
         self.spans
@@ -135,7 +141,8 @@ impl Batch {
         let single = tenants.len() == 1;
         let parcel = |tenant: u32| {
             let chosen = if single { Chosen::All } else { Chosen::Tenant(tenant) };
-            let (message, spans) = Splice { index: &index, chosen }.write();
+            let room = index.wire.len() + index.growth;
+            let (message, spans) = Splice { index: &index, chosen, room }.write();
             let mut context = Arc::clone(&context);
             if tenant > 0 {
                 Arc::make_mut(&mut context).tenant = index.tenants.get(tenant as usize).cloned();
@@ -157,16 +164,20 @@ pub fn concatenate<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Messa
 
 /// Cuts a request at span boundaries into requests of at most `max_spans` spans
 /// and `max_bytes` bytes; each repeats resource and scope. A span that is larger
-/// than `max_bytes` by itself makes a request of its own.
+/// than `max_bytes` by itself makes a request of its own; what is small enough
+/// stays as it is.
 pub fn split(message: &Message, max_spans: usize, max_bytes: usize) -> Result<Vec<Parcel>, WireError> {
     let mut batch = Batch { message: message.clone(), spans: 0, index: None, context: Arc::default() };
     let index = batch.index()?;
+    if message.len() <= max_bytes && index.spans.len() <= max_spans {
+        return Ok(vec![Parcel { message: message.clone(), spans: index.spans.len(), context: Arc::default() }]);
+    }
     let mut parcels = vec![];
-    let sizes = envelopes(index);
-    let (mut from, mut spans, mut bytes) = (0, 0, 0);
+    let (outside, sizes) = envelopes(index);
+    let (mut from, mut spans, mut bytes) = (0, 0, outside);
     let mut within = u32::MAX;
-    let mut cut = |from: u32, to: u32| {
-        let (message, spans) = Splice { index, chosen: Chosen::Range(from, to) }.write();
+    let mut cut = |from: u32, to: u32, room: usize| {
+        let (message, spans) = Splice { index, chosen: Chosen::Range(from, to), room }.write();
         parcels.push(Parcel { message, spans, context: Arc::default() });
     };
     for span in &index.spans {
@@ -174,8 +185,8 @@ pub fn split(message: &Message, max_spans: usize, max_bytes: usize) -> Result<Ve
         let envelope = sizes.get(span.scope as usize).copied().unwrap_or_default();
         let mut more = if within == span.scope { size } else { size + envelope };
         if spans > 0 && (spans + 1 > max_spans || bytes + more > max_bytes) {
-            cut(from, span.entry);
-            (from, spans, bytes) = (span.entry, 0, 0);
+            cut(from, span.entry, bytes);
+            (from, spans, bytes) = (span.entry, 0, outside);
             more = size + envelope;
         }
         within = span.scope;
@@ -183,16 +194,18 @@ pub fn split(message: &Message, max_spans: usize, max_bytes: usize) -> Result<Ve
         bytes += more;
     }
     if spans > 0 {
-        cut(from, index.spans.len() as u32);
+        cut(from, index.spans.len() as u32, bytes);
     }
     Ok(parcels)
 }
 
-/// What each scope and the resource around it take beside the spans, length
-/// prefixes at their longest.
-fn envelopes(index: &Index) -> Vec<usize> {
+/// What the request takes beside its resources, and what each scope and the
+/// resource around it take beside the spans, length prefixes at their longest.
+fn envelopes(index: &Index) -> (usize, Vec<usize>) {
     let mut sizes = Vec::with_capacity(index.scopes.len());
+    let mut outside = index.wire.len();
     for resource in &index.resources {
+        outside -= (resource.extent.end - resource.extent.start) as usize;
         let scopes = index.scopes.get(resource.scopes.range()).unwrap_or_default();
         let inside: u32 = scopes.iter().map(|scope| scope.extent.end - scope.extent.start).sum();
         let around = resource.extent.end - resource.extent.start - inside + 8;
@@ -202,5 +215,5 @@ fn envelopes(index: &Index) -> Vec<usize> {
             sizes.push((around + scope.extent.end - scope.extent.start - inside + 8) as usize);
         }
     }
-    sizes
+    (outside, sizes)
 }

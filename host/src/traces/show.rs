@@ -54,6 +54,22 @@ impl Index {
         out
     }
 
+    /// Every live span on a line: its name, its ids, its attributes.
+    pub fn show_lines(&self) -> String {
+        let mut out = String::new();
+        for entry in self.live(Owner::Span) {
+            let Some(span) = self.spans.get(entry) else { continue };
+            let name = String::from_utf8_lossy(self.bytes(span.name));
+            let ids = (hex(&self.id::<16>(span.trace_id)), hex(&self.id::<8>(span.span_id)));
+            let _ = write!(out, "{name} {} {}", ids.0, ids.1);
+            for (key, value) in self.entry_attributes(Owner::Span, entry) {
+                let _ = write!(out, " {key}={}", plain(&value));
+            }
+            let _ = writeln!(out);
+        }
+        out
+    }
+
     fn show_envelope(&self, out: &mut String, resource: usize, scope: usize) {
         self.show_attributes(out, Owner::Resource, resource, "Resource attributes:");
         if let Some(found) = self.scopes.get(scope) {
@@ -81,6 +97,17 @@ impl Index {
             };
             let _ = writeln!(out, "     -> {key}: {value}");
         }
+    }
+}
+
+fn plain(value: &Read) -> String {
+    match value {
+        Read::Text(text) => text.clone(),
+        Read::Boolean(value) => value.to_string(),
+        Read::Int(value) => value.to_string(),
+        Read::Double(value) => value.to_string(),
+        Read::Bytes(bytes) => hex(bytes),
+        Read::Json(json) => json.clone(),
     }
 }
 

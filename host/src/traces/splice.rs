@@ -3,7 +3,7 @@
 //! that a message's length is known when its prefix is due, however deep the
 //! change was.
 
-use super::index::{Extent, Index, Kind, NONE, Owner, SpanEntry, State, Value};
+use super::index::{Extent, Index, Kind, NONE, Owner, Run, SpanEntry, State, Value};
 use super::message::{Message, PREFIX};
 use super::wire::{fields, varint_length};
 
@@ -108,13 +108,15 @@ pub(super) enum Chosen {
 pub(super) struct Splice<'a> {
     pub index: &'a Index,
     pub chosen: Chosen,
+    /// At most so many bytes will be written.
+    pub room: usize,
 }
 
 impl Splice<'_> {
     /// The edited request; answers it with the number of its spans.
     pub fn write(&self) -> (Message, usize) {
         let wire = &self.index.wire;
-        let capacity = wire.len() + self.index.growth + 64 + PREFIX;
+        let capacity = self.room + 64 + PREFIX;
         let mut out = Backwards { out: vec![0; capacity], at: capacity };
         let mut changes = vec![];
         let mut spans = 0;
@@ -145,9 +147,20 @@ impl Splice<'_> {
             }
     }
 
+    /// Whether any span of these scopes can be among the chosen ones.
+    fn is_within(&self, scopes: Run) -> bool {
+        let Chosen::Range(from, to) = self.chosen else { return true };
+        let scopes = self.index.scopes.get(scopes.range()).unwrap_or_default();
+        let (Some(first), Some(last)) = (scopes.first(), scopes.last()) else { return false };
+        first.spans.first < to && last.spans.first + last.spans.count > from
+    }
+
     /// Writes a `ResourceSpans` unless it lost all its spans; answers how many it has.
     fn resource_spans(&self, out: &mut Backwards, entry: usize, changes: &mut Vec<Change>) -> usize {
         let Some(resource) = self.index.resources.get(entry) else { return 0 };
+        if !self.is_within(resource.scopes) {
+            return 0;
+        }
         let end = out.written();
         let mut spans = 0;
         let mut cursor = resource.extent.end;
@@ -187,9 +200,7 @@ impl Splice<'_> {
 
     fn scope_spans(&self, out: &mut Backwards, entry: usize, changes: &mut Vec<Change>) -> usize {
         let Some(scope) = self.index.scopes.get(entry) else { return 0 };
-        if let Chosen::Range(from, to) = self.chosen
-            && (scope.spans.first >= to || scope.spans.first + scope.spans.count <= from)
-        {
+        if !self.is_within(Run { first: entry as u32, count: 1 }) {
             return 0;
         }
         let end = out.written();

@@ -44,15 +44,30 @@ struct Walker<'a, const INDEX: bool> {
     index: Index,
     spans: usize,
     invalid: usize,
-    /// Behind each key (and behind the start of each kind of owner, the first
-    /// five), the two keys that followed it last: SDKs write attributes in the
-    /// same order span after span.
-    followers: Vec<[u32; 2]>,
+    /// What is known of each key. The first five stand for the start of each
+    /// kind of owner, so that a key's number is its place less five.
+    known: Vec<Known>,
+    /// The place of the key that came last.
     previous: usize,
-    /// For each key and kind of owner, one more than the entry that held it last.
-    holders: Vec<[u32; 5]>,
     /// The last attribute's key stood in the same owner before.
     duplicate: bool,
+}
+
+/// A key as the walk sees it again and again.
+#[derive(Clone, Copy)]
+struct Known {
+    text: Slice,
+    /// The places of the two keys that followed it last: SDKs write attributes
+    /// in the same order span after span.
+    followers: [u32; 2],
+    /// For each kind of owner, one more than the entry that held it last.
+    holders: [u32; 5],
+}
+
+impl Known {
+    fn new(text: Slice) -> Self {
+        Self { text, followers: [NONE; 2], holders: [0; 5] }
+    }
 }
 
 #[inline(always)]
@@ -95,9 +110,8 @@ impl<'a, const INDEX: bool> Walker<'a, INDEX> {
             index: Index::new(if INDEX { wire.clone() } else { Bytes::new() }),
             spans: 0,
             invalid: 0,
-            followers: vec![[NONE; 2]; 5],
+            known: vec![Known::new(Slice::default()); Owner::ALL.len()],
             previous: 0,
-            holders: vec![],
             duplicate: false,
         };
         walker.request()?;

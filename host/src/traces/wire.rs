@@ -61,6 +61,12 @@ pub(super) fn varint(bytes: &[u8], at: usize) -> Wire<(u64, usize)> {
     }
 }
 
+/// Whether the bytes are one varint of fewer than ten bytes and nothing else.
+#[inline(always)]
+pub(super) fn is_varint(bytes: &[u8]) -> bool {
+    matches!(bytes.split_last(), Some((0..0x80, before)) if before.len() < 9 && before.iter().all(|&byte| byte >= 0x80))
+}
+
 fn long_varint(bytes: &[u8], at: usize) -> Wire<(u64, usize)> {
     let mut value = 0_u64;
     for (count, &byte) in bytes.get(at..).unwrap_or_default().iter().take(10).enumerate() {
@@ -144,7 +150,33 @@ fn skip_nested(bytes: &[u8], number: u32, kind: u8, at: usize, end: usize, depth
 /// Whether the bytes are UTF-8; short ASCII, which most of a request is, first.
 #[inline(always)]
 pub(super) fn is_utf8(bytes: &[u8]) -> bool {
-    bytes.is_ascii() || simdutf8::basic::from_utf8(bytes).is_ok()
+    is_ascii(bytes) || simdutf8::basic::from_utf8(bytes).is_ok()
+}
+
+/// Up to 32 bytes are looked at as two words that may overlap, without a loop or a call.
+#[inline(always)]
+fn is_ascii(bytes: &[u8]) -> bool {
+    const HIGH: u128 = 0x8080_8080_8080_8080_8080_8080_8080_8080;
+    if let (Some(first), Some(last), 16..=32) = (bytes.first_chunk::<16>(), bytes.last_chunk::<16>(), bytes.len()) {
+        (u128::from_le_bytes(*first) | u128::from_le_bytes(*last)) & HIGH == 0
+    } else if let (Some(first), Some(last), 8..16) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>(), bytes.len()) {
+        (u64::from_le_bytes(*first) | u64::from_le_bytes(*last)) & HIGH as u64 == 0
+    } else if let (Some(first), Some(last), 4..8) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>(), bytes.len()) {
+        (u32::from_le_bytes(*first) | u32::from_le_bytes(*last)) & HIGH as u32 == 0
+    } else {
+        bytes.is_ascii()
+    }
+}
+
+/// Whether two texts of one length are the same; keys are short, as above.
+#[inline(always)]
+pub(super) fn is_same(one: &[u8], other: &[u8]) -> bool {
+    match one.len().min(other.len()) {
+        16..=32 => one.first_chunk::<16>() == other.first_chunk() && one.last_chunk::<16>() == other.last_chunk(),
+        8..16 => one.first_chunk::<8>() == other.first_chunk() && one.last_chunk::<8>() == other.last_chunk(),
+        4..8 => one.first_chunk::<4>() == other.first_chunk() && one.last_chunk::<4>() == other.last_chunk(),
+        _ => one == other,
+    }
 }
 
 pub(super) fn varint_length(value: u64) -> usize {
@@ -212,12 +244,31 @@ mod tests {
     }
 
     #[test]
+    fn one_varint_is_told_from_two_and_from_none() {
+        assert!(is_varint(&[0]) && is_varint(&[0x80, 0]) && is_varint(&[0xff, 0xff, 1]));
+        assert!(!is_varint(&[]) && !is_varint(&[0x80]) && !is_varint(&[1, 1]) && !is_varint(&[0x80; 11]));
+    }
+
+    #[test]
     fn a_varint_over_ten_bytes_or_64_bits_is_refused() {
         assert_eq!(varint(&[0x80; 11], 0).unwrap_err().fault, Fault::Varint);
         let mut over = vec![0xff; 9];
         over.push(0x02);
         assert_eq!(varint(&over, 0).unwrap_err().fault, Fault::Varint);
         assert_eq!(varint(&[0x80, 0x80], 0).unwrap_err().fault, Fault::Truncated);
+    }
+
+    #[test]
+    fn short_texts_are_compared_and_checked_in_full() {
+        for length in 0..40 {
+            let text = vec![b'a'; length];
+            assert!(is_ascii(&text) && is_same(&text, &text.clone()));
+            for at in 0..length {
+                let mut other = text.clone();
+                other[at] = 0x80;
+                assert!(!is_ascii(&other) && !is_utf8(&other) && !is_same(&text, &other), "{at} of {length}");
+            }
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ fn mutate(bytes: &mut Vec<u8>, choices: &mut Choices) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: config().cases * 4, ..config() })]
+    #![proptest_config(ProptestConfig { cases: config().cases * 2, ..config() })]
 
     #[test]
     fn mutated_requests_never_panic_and_prost_accepts_what_we_accept(bytes in choices()) {
@@ -174,6 +174,30 @@ fn nested(depth: u32, member: u32) -> Vec<u8> {
         wire::push_field(&mut content, member, &list);
     }
     content
+}
+
+/// An empty value, behind which the next byte looks like the start of a text.
+fn empty_value_before_attribute() -> Vec<u8> {
+    let mut resource = vec![];
+    for key in ["a", "b"] {
+        let mut attribute = vec![];
+        wire::push_field(&mut attribute, 1, key.as_bytes());
+        wire::push_field(&mut attribute, 2, &[]);
+        wire::push_field(&mut resource, 1, &attribute);
+    }
+    let mut resource_spans = vec![];
+    wire::push_field(&mut resource_spans, 1, &resource);
+    let mut request = vec![];
+    wire::push_field(&mut request, 1, &resource_spans);
+    request
+}
+
+#[test]
+fn an_empty_value_does_not_read_on_into_the_next_attribute() {
+    let mut batch = Batch::receive(Message::copy_of(&empty_value_before_attribute()), Arc::default(), true).unwrap().0;
+    let index = batch.index().unwrap();
+    assert_eq!(index.attribute_types(Owner::Resource, "a"), [6]);
+    assert_eq!(index.attribute_types(Owner::Resource, "b"), [6]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::edits::two_rounds;
 use super::model::Model;
 use super::reads::assert_reads;
-use super::{Case, decode};
+use super::{Case, decode, noise};
 use crate::traces::fuzz::{self, Choices};
 
 fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
@@ -27,8 +27,7 @@ fn captured_requests_are_kept_and_edited_as_prost_would() {
         assert_eq!(case.batch().finish()[0].message.bytes(), case.wire, "{}", path.display());
         assert_reads(case.batch().index().unwrap(), &Model::new(case.decoded.clone()));
         for seed in 1..=8_u64 {
-            let bytes: Vec<u8> = (1..=600).map(|at: u64| (seed * at * at * 0x9e37_79b9 >> 11) as u8).collect();
-            two_rounds(&case, &mut Choices::new(&bytes));
+            two_rounds(&case, &mut Choices::new(&noise(seed, 4000)));
         }
     }
 }

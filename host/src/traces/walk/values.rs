@@ -1,10 +1,11 @@
 //! The walk's lower half: attributes, values, events, links and statuses.
 
 use std::hash::BuildHasher;
+use std::ops::Range;
 
 use super::super::index::{Attribute, EventEntry, Holder, Kind, LinkEntry, NONE, Owner, Slice, SpanEntry, State, Value};
-use super::super::wire::{FIXED32, FIXED64, Fault, LENGTH, Wire, fixed64, is_utf8, length, skip, tag};
-use super::{VALUE_DEPTH, Walker, enumeration, expect, extent, number, slice};
+use super::super::wire::{FIXED32, FIXED64, Fault, LENGTH, Wire, fixed64, is_same, is_utf8, is_varint, length, skip, tag};
+use super::{Known, VALUE_DEPTH, Walker, enumeration, expect, extent, number, slice};
 
 /// An id's place, where it has the length that OTLP gives it and is not all zeros.
 #[inline(always)]
@@ -49,7 +50,80 @@ impl<const INDEX: bool> Walker<'_, INDEX> {
     ) -> Wire<usize> {
         expect(kind, LENGTH, "attributes", start)?;
         let (content, stop) = length(self.bytes, at, end)?;
-        let mut key = NONE;
+        // Two ends, not one with a result from either: the short way stays in registers.
+        if let Some((key, value)) = self.pair(content, stop) {
+            let place = self.key(key.start, key.end)?;
+            self.attribute(owner, entry, (start, stop), place, value, true);
+            return Ok(stop);
+        }
+        let (place, value, plain) = self.any_pair(content, stop)?;
+        self.attribute(owner, entry, (start, stop), place, value, plain);
+        Ok(stop)
+    }
+
+    #[inline(always)]
+    fn attribute(
+        &mut self,
+        owner: Owner,
+        entry: usize,
+        (start, end): (usize, usize),
+        place: usize,
+        value: Value,
+        plain: bool,
+    ) {
+        if INDEX {
+            let stamp = entry as u32 + 1;
+            if let Some(last) = self.known.get_mut(place).and_then(|known| known.holders.get_mut(owner as usize)) {
+                self.duplicate = *last == stamp;
+                *last = stamp;
+            }
+            let (start, end, key) = (start as u32, end as u32, (place - Owner::ALL.len()) as u32);
+            let attribute = Attribute { start, end, value, key, plain, state: State::Wire };
+            self.index.attributes[owner as usize].push(attribute);
+        }
+    }
+
+    /// The key and the value, where the content is just these two, in either
+    /// order, with lengths of one byte, and the value a text or a number: so it
+    /// is nearly always. Whatever else it is, `any_pair` says.
+    #[inline(always)]
+    fn pair(&self, content: usize, stop: usize) -> Option<(Range<usize>, Value)> {
+        let &[tag, length @ 0..0x80, ref rest @ ..] = self.bytes.get(content..stop)? else { return None };
+        let &[other, rest_length @ 0..0x80, ref rest @ ..] = rest.get(usize::from(length)..)? else { return None };
+        if rest.len() != usize::from(rest_length) {
+            return None;
+        }
+        let first = content + 2..content + 2 + usize::from(length);
+        let second = first.end + 2..stop;
+        let (key, value) = match (tag, other) {
+            (0x0a, 0x12) => (first, second),
+            (0x12, 0x0a) => (second, first),
+            _ => return None,
+        };
+        Some((key, self.scalar(value.start, value.end)?))
+    }
+
+    /// The one text or number that an `AnyValue`'s content is.
+    #[inline(always)]
+    fn scalar(&self, at: usize, end: usize) -> Option<Value> {
+        let (tag, content) = self.bytes.get(at..end)?.split_first()?;
+        let (skipped, kind) = match tag {
+            0x0a => match content.split_first()? {
+                (&length @ 0..0x80, text) if text.len() == usize::from(length) && is_utf8(text) => (2, Kind::Text),
+                _ => return None,
+            },
+            0x10 if is_varint(content) => (1, Kind::Boolean),
+            0x18 if is_varint(content) => (1, Kind::Int),
+            0x21 if content.len() == 8 => (1, Kind::Double),
+            _ => return None,
+        };
+        Some(Value { slice: slice(at + skipped, end), kind })
+    }
+
+    /// The key's place, the value, and whether there is nothing else.
+    #[inline(never)]
+    fn any_pair(&mut self, content: usize, stop: usize) -> Wire<(usize, Value, bool)> {
+        let mut place = None;
         let mut value = None;
         let mut plain = true;
         let mut at = content;
@@ -59,17 +133,15 @@ impl<const INDEX: bool> Walker<'_, INDEX> {
                 1 => {
                     expect(kind, LENGTH, "key", at)?;
                     let (from, to) = length(self.bytes, next, stop)?;
-                    plain &= key == NONE;
-                    key = self.key(from, to)?;
+                    plain &= place.is_none();
+                    place = Some(self.key(from, to)?);
                     to
                 }
                 2 => {
                     expect(kind, LENGTH, "value", at)?;
                     let (from, to) = length(self.bytes, next, stop)?;
-                    let (found, single) = self.any_value(from, to, VALUE_DEPTH)?;
-                    if INDEX && value.is_some() {
-                        self.index.irregular = true;
-                    }
+                    let (found, single) = self.any_member(from, to, VALUE_DEPTH)?;
+                    self.index.irregular |= INDEX && value.is_some();
                     plain &= single && value.is_none();
                     value = Some(found);
                     to
@@ -80,48 +152,35 @@ impl<const INDEX: bool> Walker<'_, INDEX> {
                 }
             };
         }
-        if key == NONE {
-            key = self.key(stop, stop)?;
-            plain = false;
-        }
-        let stamp = entry as u32 + 1;
-        if let Some(last) = self.holders.get_mut(key as usize).and_then(|holders| holders.get_mut(owner as usize)) {
-            self.duplicate = *last == stamp;
-            *last = stamp;
-        }
-        if INDEX {
-            // An attribute without a value field reads as one with an empty value.
-            let value = value.unwrap_or_else(|| {
-                plain = false;
-                Value { slice: slice(stop, stop), kind: Kind::Empty }
-            });
-            let (start, end) = (start as u32, stop as u32);
-            let attribute = Attribute { start, end, value, key, plain, state: State::Wire };
-            self.index.attributes[owner as usize].push(attribute);
-        }
-        Ok(stop)
+        plain &= place.is_some() && value.is_some();
+        let place = match place {
+            Some(place) => place,
+            None => self.key(stop, stop)?,
+        };
+        // An attribute without a value field reads as one with an empty value.
+        Ok((place, value.unwrap_or(Value { slice: slice(stop, stop), kind: Kind::Empty }), plain))
     }
 
-    /// The number of the key between `start` and `stop`. One that equals a key
+    /// The place of the key between `start` and `stop`. One that equals a key
     /// seen before needs no check of its UTF-8.
     #[inline(always)]
-    fn key(&mut self, start: usize, stop: usize) -> Wire<u32> {
+    fn key(&mut self, start: usize, stop: usize) -> Wire<usize> {
         let text = self.bytes.get(start..stop).unwrap_or_default();
-        if let Some(candidates) = self.followers.get(self.previous) {
-            for &candidate in candidates {
-                if let Some(known) = self.index.keys.entries.get(candidate as usize)
-                    && known.len as usize == text.len()
-                    && self.bytes.get(known.at as usize..(known.at + known.len) as usize) == Some(text)
-                {
-                    self.previous = candidate as usize + 5;
-                    return Ok(candidate);
-                }
+        let followers = self.known.get(self.previous).map_or([NONE; 2], |known| known.followers);
+        for place in followers.map(|place| place as usize) {
+            if let Some(known) = self.known.get(place)
+                && known.text.len as usize == text.len()
+                && let Some(seen) = self.bytes.get(known.text.at as usize..(known.text.at + known.text.len) as usize)
+                && is_same(seen, text)
+            {
+                self.previous = place;
+                return Ok(place);
             }
         }
         self.unforeseen_key(start, stop)
     }
 
-    fn unforeseen_key(&mut self, start: usize, stop: usize) -> Wire<u32> {
+    fn unforeseen_key(&mut self, start: usize, stop: usize) -> Wire<usize> {
         let bytes = self.bytes;
         let text = bytes.get(start..stop).unwrap_or_default();
         let keys = &mut self.index.keys;
@@ -140,34 +199,19 @@ impl<const INDEX: bool> Walker<'_, INDEX> {
                 let id = entries.len() as u32;
                 entries.push(slice(start, stop));
                 keys.table.insert_unique(hash, id, |&id| keys.hasher.hash_one(resolve(entries, id)));
-                self.followers.push([NONE; 2]);
-                self.holders.push([0; 5]);
+                self.known.push(Known::new(slice(start, stop)));
                 id
             }
         };
-        if let Some(candidates) = self.followers.get_mut(self.previous) {
-            *candidates = [id, candidates[0]];
+        let place = id as usize + Owner::ALL.len();
+        if let Some(known) = self.known.get_mut(self.previous) {
+            known.followers = [place as u32, known.followers[0]];
         }
-        self.previous = id as usize + 5;
-        Ok(id)
+        self.previous = place;
+        Ok(place)
     }
 
     /// Walks an `AnyValue`; answers its member and whether that is all it holds.
-    #[inline(always)]
-    fn any_value(&self, at: usize, end: usize, depth: u32) -> Wire<(Value, bool)> {
-        // Nearly every value is one text, and nearly every text is short.
-        if at < end && self.bytes.get(at) == Some(&0x0a) {
-            let (start, stop) = length(self.bytes, at + 1, end)?;
-            if stop == end {
-                return match self.bytes.get(start..stop).is_some_and(is_utf8) {
-                    true => Ok((Value { slice: slice(start, stop), kind: Kind::Text }, true)),
-                    false => Err(Fault::Utf8("string_value").at(start)),
-                };
-            }
-        }
-        self.any_member(at, end, depth)
-    }
-
     fn any_member(&self, content: usize, end: usize, depth: u32) -> Wire<(Value, bool)> {
         if depth == 0 {
             return Err(Fault::Nesting(VALUE_DEPTH).at(content));

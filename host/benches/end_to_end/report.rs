@@ -1,0 +1,149 @@
+//! What was measured, as a table in Markdown and as JSON.
+
+use serde_json::{Value, json};
+
+use crate::systems::{FORWARDER, Scenario, VESPID};
+
+/// One run of a system in a scenario.
+#[derive(Clone)]
+pub struct Measurement {
+    pub cpu_us_per_span: f64,
+    pub spans_per_second: f64,
+    /// Of one core.
+    pub cpu_percent: f64,
+    pub peak_mib: f64,
+    /// Spans that the sender got no OK for.
+    pub failed: u64,
+    /// Spans that the sender got an OK for and the sink did not get.
+    pub lost: u64,
+}
+
+/// A system in a scenario: a measurement for each round, or why there is none.
+pub struct Row {
+    pub system: String,
+    pub scenario: Scenario,
+    pub rounds: Vec<Measurement>,
+    /// Milliseconds, for [`Scenario::Start`].
+    pub starts: Vec<f64>,
+    pub failure: Option<String>,
+}
+
+impl Row {
+    pub fn new(system: &str, scenario: Scenario) -> Self {
+        Self { system: system.to_owned(), scenario, rounds: Vec::new(), starts: Vec::new(), failure: None }
+    }
+
+    fn spread(&self, of: impl Fn(&Measurement) -> f64) -> Option<Spread> {
+        Spread::of(self.rounds.iter().map(of).collect())
+    }
+}
+
+/// The middle, the least and the most of some figures.
+#[derive(Clone, Copy)]
+struct Spread {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Spread {
+    fn of(mut figures: Vec<f64>) -> Option<Self> {
+        figures.sort_by(f64::total_cmp);
+        let middle = figures.len() / 2;
+        let median = match figures.len() {
+            0 => return None,
+            count if count % 2 == 0 => (figures[middle - 1] + figures[middle]) / 2.0,
+            _ => figures[middle],
+        };
+        Some(Self { median, least: figures[0], most: figures[figures.len() - 1] })
+    }
+
+    fn show(self, digits: usize) -> String {
+        format!("{:.digits$} ({:.digits$}–{:.digits$})", self.median, self.least, self.most)
+    }
+
+    fn json(self) -> Value {
+        json!({"median": self.median, "min": self.least, "max": self.most})
+    }
+}
+
+/// How many times the other system's CPU time a row takes, round by round.
+fn ratio(rows: &[Row], row: &Row, other: &str) -> Option<Spread> {
+    // The forwarder has no processors: every scenario at full speed is held against its one.
+    let scenario = match row.scenario {
+        Scenario::Plugin | Scenario::Chain if other == FORWARDER => Scenario::None,
+        same => same,
+    };
+    let base = rows.iter().find(|base| base.system == other && base.scenario == scenario)?;
+    let pairs = row.rounds.iter().zip(&base.rounds);
+    Spread::of(pairs.map(|(one, other)| one.cpu_us_per_span / other.cpu_us_per_span).collect())
+}
+
+pub fn markdown(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "| scenario | system | CPU µs/span | × forwarder | × vespid | spans/s | CPU % | peak MiB | failed | lost |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for row in rows.iter().filter(|row| row.scenario != Scenario::Start) {
+        text.push_str(&line(rows, row));
+    }
+    let starts: Vec<&Row> = rows.iter().filter(|row| row.scenario == Scenario::Start).collect();
+    if !starts.is_empty() {
+        text.push_str("\n| system | start to first answer, ms |\n|---|---|\n");
+    }
+    for row in starts {
+        let figure = Spread::of(row.starts.clone()).map(|spread| spread.show(1));
+        text.push_str(&format!("| {} | {} |\n", row.system, or_failure(row, figure)));
+    }
+    text
+}
+
+fn line(rows: &[Row], row: &Row) -> String {
+    let cell = |spread: Option<Spread>, digits| spread.map_or("–".to_owned(), |spread| spread.show(digits));
+    let total = |of: fn(&Measurement) -> u64| row.rounds.iter().map(of).sum::<u64>();
+    format!(
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+        row.scenario.name(),
+        row.system,
+        or_failure(row, row.spread(|round| round.cpu_us_per_span).map(|spread| spread.show(3))),
+        cell(ratio(rows, row, FORWARDER), 2),
+        cell(ratio(rows, row, VESPID), 2),
+        row.spread(|round| round.spans_per_second).map_or("–".to_owned(), |spread| format!("{:.0}", spread.median)),
+        row.spread(|round| round.cpu_percent).map_or("–".to_owned(), |spread| format!("{:.1}", spread.median)),
+        cell(row.spread(|round| round.peak_mib), 1),
+        total(|round| round.failed),
+        total(|round| round.lost),
+    )
+}
+
+fn or_failure(row: &Row, figure: Option<String>) -> String {
+    match (&row.failure, figure) {
+        (Some(failure), Some(figure)) => format!("{figure}, then {}", failure.replace('|', "/")),
+        (Some(failure), None) => failure.replace('|', "/"),
+        (None, figure) => figure.unwrap_or("–".to_owned()),
+    }
+}
+
+pub fn json(rows: &[Row], conditions: Value) -> Value {
+    let rows: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            let spread = |spread: Option<Spread>| spread.map_or(Value::Null, Spread::json);
+            json!({
+                "scenario": row.scenario.name(),
+                "system": row.system,
+                "cpu_us_per_span": spread(row.spread(|round| round.cpu_us_per_span)),
+                "ratio_to_forwarder": spread(ratio(rows, row, FORWARDER)),
+                "ratio_to_vespid": spread(ratio(rows, row, VESPID)),
+                "spans_per_second": spread(row.spread(|round| round.spans_per_second)),
+                "cpu_percent": spread(row.spread(|round| round.cpu_percent)),
+                "peak_mib": spread(row.spread(|round| round.peak_mib)),
+                "failed_spans": row.rounds.iter().map(|round| round.failed).sum::<u64>(),
+                "lost_spans": row.rounds.iter().map(|round| round.lost).sum::<u64>(),
+                "start_ms": spread(Spread::of(row.starts.clone())),
+                "failure": row.failure,
+            })
+        })
+        .collect();
+    json!({"conditions": conditions, "rows": rows})
+}

@@ -1,0 +1,189 @@
+//! What is measured, and how each is configured and started.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// No processor, at full speed
+    None,
+    /// A plugin that reads one attribute and sets another, at full speed
+    Plugin,
+    /// Three plugins: one copies an attribute, one masks addresses, one drops; at full speed
+    Chain,
+    /// One plugin at 10,000 spans/s
+    Rate10k,
+    /// Start to the first answer, one plugin, everything cached
+    Start,
+}
+
+impl Scenario {
+    pub fn name(self) -> &'static str {
+        match self {
+            Scenario::None => "none",
+            Scenario::Plugin => "plugin",
+            Scenario::Chain => "chain",
+            Scenario::Rate10k => "rate10k",
+            Scenario::Start => "start",
+        }
+    }
+
+    /// In spans a second; without one, as fast as answers come.
+    pub fn rate(self) -> Option<f64> {
+        (self == Scenario::Rate10k).then_some(10_000.0)
+    }
+
+    fn rules(self) -> &'static [Rule] {
+        match self {
+            Scenario::None => &[],
+            Scenario::Plugin | Scenario::Rate10k | Scenario::Start => &RULES[..1],
+            Scenario::Chain => &RULES,
+        }
+    }
+}
+
+/// A processor, as Vespid's plugin and as the Collector's native equivalent.
+struct Rule {
+    /// The plugin's id and config.
+    plugin: (&'static str, &'static str),
+    /// The processor's id and settings.
+    native: (&'static str, &'static str),
+}
+
+const RULES: [Rule; 3] = [
+    Rule {
+        plugin: ("wasm/copy", "{mode: copy, read: http.route, set: seen.route}"),
+        native: (
+            "attributes/copy",
+            "{actions: [{key: seen.route, from_attribute: http.route, action: upsert}]}",
+        ),
+    },
+    Rule {
+        plugin: ("wasm/mask", "{mode: mask}"),
+        native: ("redaction/mask", "{allow_all_keys: true, blocked_values: [\"@\"]}"),
+    },
+    Rule {
+        plugin: ("wasm/drop", "{mode: drop}"),
+        native: (
+            "filter/drop",
+            "{traces: {span: ['status.code == STATUS_CODE_ERROR and name == \"GET /healthz\"']}}",
+        ),
+    },
+];
+
+pub struct System {
+    pub name: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Forwarder,
+    Vespid(PathBuf),
+    Collector(PathBuf),
+}
+
+pub const FORWARDER: &str = "forwarder";
+pub const VESPID: &str = "vespid";
+
+impl System {
+    pub fn forwarder() -> Self {
+        Self { name: FORWARDER.to_owned(), kind: Kind::Forwarder }
+    }
+
+    pub fn vespid(binary: PathBuf) -> Self {
+        Self { name: VESPID.to_owned(), kind: Kind::Vespid(binary) }
+    }
+
+    /// Any other that takes the OpenTelemetry Collector's configuration.
+    pub fn collector(name: String, binary: PathBuf) -> Self {
+        Self { name, kind: Kind::Collector(binary) }
+    }
+
+    pub fn runs(&self, scenario: Scenario) -> bool {
+        let bare = matches!(scenario, Scenario::None | Scenario::Rate10k | Scenario::Start);
+        bare || !matches!(self.kind, Kind::Forwarder)
+    }
+
+    /// The command that starts it, its configuration written into the folder.
+    pub fn command(
+        &self,
+        scenario: Scenario,
+        listen: SocketAddr,
+        sink: SocketAddr,
+        places: &Places,
+    ) -> Result<Command> {
+        let (binary, processors) = match &self.kind {
+            Kind::Forwarder => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args([FORWARDER, &listen.to_string(), &sink.to_string()]);
+                return Ok(command);
+            }
+            Kind::Vespid(binary) => (binary, plugins(scenario, &places.guest)),
+            Kind::Collector(binary) => (binary, natives(scenario)),
+        };
+        let file = places.folder.join(format!("{}-{}.yaml", self.name, scenario.name()));
+        fs::write(&file, configuration(listen, sink, &processors)).context("cannot write a configuration")?;
+        let mut command = Command::new(binary);
+        command.arg(format!("--config={}", file.display())).env("VESPID_CACHE_DIR", places.folder.join("cache"));
+        Ok(command)
+    }
+}
+
+/// Where the benchmark keeps its files.
+pub struct Places {
+    pub folder: PathBuf,
+    /// The plugin under measurement.
+    pub guest: PathBuf,
+}
+
+/// Each processor's id and settings, in the order of the pipeline.
+type Processors = Vec<(&'static str, String)>;
+
+fn plugins(scenario: Scenario, guest: &Path) -> Processors {
+    let rules = scenario.rules().iter();
+    rules.map(|rule| (rule.plugin.0, format!("{{module: {:?}, config: {}}}", guest, rule.plugin.1))).collect()
+}
+
+fn natives(scenario: Scenario) -> Processors {
+    scenario.rules().iter().map(|rule| (rule.native.0, rule.native.1.to_owned())).collect()
+}
+
+fn configuration(listen: SocketAddr, sink: SocketAddr, processors: &Processors) -> String {
+    let ids: Vec<&str> = processors.iter().map(|(id, _)| *id).collect();
+    let mut text = format!("receivers: {{otlp: {{protocols: {{grpc: {{endpoint: \"{listen}\"}}}}}}}}\n");
+    if !processors.is_empty() {
+        text.push_str("processors:\n");
+    }
+    for (id, settings) in processors {
+        text.push_str(&format!("  {id}: {settings}\n"));
+    }
+    // The Collector would otherwise answer before it has delivered.
+    text.push_str(&format!(
+        "exporters: {{otlp: {{endpoint: \"{sink}\", compression: none, tls: {{insecure: true}}, \
+         sending_queue: {{enabled: false}}}}}}\n\
+         service:\n  telemetry: {{metrics: {{level: none}}}}\n  \
+         pipelines: {{traces: {{receivers: [otlp], processors: [{}], exporters: [otlp]}}}}\n",
+        ids.join(", ")
+    ));
+    text
+}
+
+/// Builds the plugin under measurement and returns its file.
+pub fn build_guest(target: &Path) -> Result<PathBuf> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/Cargo.toml");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let target = target.join("guests");
+    let built = Command::new(cargo)
+        .args(["build", "--release", "--target", "wasm32-wasip2", "-p", "bench-guest", "--manifest-path"])
+        .arg(manifest)
+        .env("CARGO_TARGET_DIR", &target)
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(built.success(), "the plugin `bench-guest` cannot be built");
+    Ok(target.join("wasm32-wasip2/release/bench_guest.wasm"))
+}

@@ -1,0 +1,56 @@
+//! `vespid quickstart`: a collector with a plugin in its path, and what the
+//! plugin does to each span, on one screen.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::ConfigArgs;
+use super::run::{runtime, start, until_stopped, workers};
+use super::send::Sender;
+
+/// Receives on the usual ports and prints spans before and after the plugin.
+const CONFIG: &str = include_str!("../../../examples/quickstart/collector.yaml");
+
+#[derive(Debug, Args)]
+pub(super) struct QuickstartArgs {
+    /// The plugin
+    #[arg(long, value_name = "FILE")]
+    module: PathBuf,
+    /// Another config than the built-in one; it may name the plugin as `${env:VESPID_PLUGIN}`
+    #[arg(long, value_name = "URI")]
+    config: Option<String>,
+    /// End after the sample spans instead of waiting for more
+    #[arg(long)]
+    once: bool,
+}
+
+pub(super) fn execute(args: &QuickstartArgs) -> anyhow::Result<()> {
+    let module = args.module.canonicalize();
+    let module = module.with_context(|| format!("the plugin `{}` cannot be read", args.module.display()))?;
+    let config = match &args.config {
+        Some(uri) => uri.clone(),
+        None => format!("yaml:{CONFIG}"),
+    };
+    let plugin = format!("processors.wasm/tidy.module={}", module.display());
+    let set = if args.config.is_none() { vec![plugin] } else { vec![] };
+    let config = ConfigArgs { config: vec![config], set, feature_gates: vec![] };
+    let workers = workers();
+    runtime(workers)?.block_on(async {
+        eprintln!("1/3  starting a collector with the plugin {}", args.module.display());
+        let running = start(&config, workers).await?;
+        eprintln!("2/3  sending three sample spans: an order, its database call, and a health check");
+        let sender = Sender::new("http://127.0.0.1:4317")?;
+        sender.send().await?;
+        eprintln!("3/3  above: `debug/before` is what came, `debug/after` is what the plugin made of it");
+        if args.once {
+            running.shut_down(Duration::from_secs(5)).await;
+            return Ok(());
+        }
+        eprintln!("     Point any OpenTelemetry SDK at http://localhost:4317 (gRPC) or :4318 (HTTP), or run");
+        eprintln!("     `vespid send` in another terminal. Stop with Ctrl-C.");
+        until_stopped(running, Duration::from_secs(5)).await
+    })
+}

@@ -1,0 +1,79 @@
+//! `vespid --config FILE`: run the collector.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{ConfigArgs, RunArgs};
+use crate::collector::{self, Graph, Running};
+use crate::config::{self, Config, Problems};
+use crate::telemetry::start_logging;
+
+pub(super) fn execute(args: &RunArgs) -> anyhow::Result<()> {
+    let workers = workers();
+    let runtime = runtime(workers)?;
+    runtime.block_on(async {
+        let running = start(&args.config, workers).await?;
+        until_stopped(running, args.grace_period).await
+    })
+}
+
+/// As many as the process may use: its affinity and its cgroup's quota count.
+pub(super) fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// One worker needs no work stealing, and is a fifth faster without.
+pub(super) fn runtime(workers: usize) -> anyhow::Result<Runtime> {
+    let mut builder =
+        if workers == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.worker_threads(workers).enable_all().build().context("the runtime cannot be started")
+}
+
+/// Reads, checks and builds; every error of every stage that can be reached is in the answer.
+pub(super) async fn build(args: &ConfigArgs, workers: usize, log: bool) -> anyhow::Result<(Graph, Config)> {
+    let problems = Problems::new();
+    let config = config::read(&args.config, &args.set, &problems);
+    let (Some(config), problems) = (config, problems) else { anyhow::bail!("the config cannot be read") };
+    let (blueprint, telemetry) = collector::read(&config, &problems);
+    if problems.has_errors() {
+        problems.finish()?;
+        anyhow::bail!("the config has errors");
+    }
+    if log {
+        start_logging(telemetry.logs);
+        if !args.feature_gates.is_empty() {
+            tracing::warn!(gates = ?args.feature_gates, "feature gates have no effect: there are none");
+        }
+    }
+    let graph = Graph::build(&config, blueprint, telemetry, workers, &problems).await;
+    for warning in config.warnings.iter().chain(&problems.finish()?) {
+        let text = warning.as_warning().to_string();
+        if log { tracing::warn!("{}", text.replace('\n', " ")) } else { eprintln!("{text}\n") }
+    }
+    Ok((graph.context("the config has errors")?, config))
+}
+
+pub(super) async fn start(args: &ConfigArgs, workers: usize) -> anyhow::Result<Running> {
+    let (graph, _) = build(args, workers, true).await?;
+    Ok(graph.start().await?)
+}
+
+/// Runs until SIGTERM or SIGINT, which reach also a process 1 that has asked
+/// for them; then drains. A second signal ends the drain at once.
+pub(super) async fn until_stopped(running: Running, grace: Duration) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tokio::select! {
+        () = running.shut_down(grace) => {}
+        _ = terminate.recv() => tracing::warn!("a second signal: the drain ends here"),
+        _ = interrupt.recv() => tracing::warn!("a second signal: the drain ends here"),
+    }
+    Ok(())
+}

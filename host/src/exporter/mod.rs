@@ -1,0 +1,74 @@
+//! Exporters: spans go out.
+
+pub mod debug;
+pub mod otlp_grpc;
+pub mod otlp_http;
+mod sending;
+
+pub use sending::{Drain, SendingSettings};
+
+use std::time::Duration;
+
+use crate::config::Section;
+use crate::transport::tls::TlsSettings;
+
+/// What both OTLP exporters are told of their destination.
+#[derive(Debug, Clone)]
+pub struct ClientSettings {
+    /// `http://…` or `https://…`.
+    pub endpoint: http::Uri,
+    pub tls: TlsSettings,
+    pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
+    pub gzip: bool,
+    pub timeout: Duration,
+    pub sending: SendingSettings,
+}
+
+/// Tempo's tenant.
+const TENANT: http::HeaderName = http::HeaderName::from_static("x-scope-orgid");
+
+const USER_AGENT: &str = concat!("OTel-OTLP-Exporter-Vespid/", env!("CARGO_PKG_VERSION"));
+
+/// No answer of a destination is read beyond this.
+const ANSWER_LIMIT: usize = 4 << 20;
+
+fn read_headers(section: &mut Section<'_>) -> Vec<(http::HeaderName, http::HeaderValue)> {
+    let mut headers = vec![];
+    for (name, value) in section.headers("headers") {
+        match (name.parse(), http::HeaderValue::from_str(&value)) {
+            (Ok(name), Ok(mut value)) => {
+                value.set_sensitive(true);
+                headers.push((name, value));
+            }
+            (Err(_), _) => section.problem_at("headers", format!("`{name}` is not a header name"), ""),
+            (_, Err(_)) => {
+                let message = format!("the value of `{name}` cannot stand in a header");
+                section.problem_at("headers", message, "is there a line break at its end?");
+            }
+        }
+    }
+    headers
+}
+
+fn read_compression(section: &mut Section<'_>) -> bool {
+    section.choice_or("compression", &["gzip", "none", ""], "gzip") == "gzip"
+}
+
+/// The tenant that a plugin set, as a header.
+fn tenant(parcel: &crate::traces::Parcel) -> Option<http::HeaderValue> {
+    parcel.context.tenant.as_deref().and_then(|tenant| http::HeaderValue::from_str(tenant).ok())
+}
+
+/// Says what the destination refused within an accepted request, and counts it.
+fn note_partial_success(id: &str, answer: &[u8], spans: usize, metrics: &crate::telemetry::ExporterMetrics) {
+    use prost::Message as _;
+    let response = crate::transport::status::ExportResponse::decode(answer).unwrap_or_default();
+    let partial = response.partial_success.unwrap_or_default();
+    let rejected = u64::try_from(partial.rejected_spans).unwrap_or_default().min(spans as u64);
+    if rejected > 0 || !partial.error_message.is_empty() {
+        let message = &partial.error_message;
+        tracing::warn!(exporter = id, rejected_spans = rejected, message, "Partial success response");
+    }
+    metrics.partial.inc_by(rejected);
+    metrics.sent.inc_by(spans as u64 - rejected);
+}

@@ -1,0 +1,3 @@
+//! Receivers: spans come in.
+
+pub mod otlp;

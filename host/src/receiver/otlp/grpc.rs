@@ -1,0 +1,189 @@
+//! OTLP over gRPC: one unary method, read and answered as HTTP/2 carries it.
+//! tonic's own server decodes into a buffer of its own; here a message that
+//! came in one frame is not copied at all, and goes out as it came in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use hyper::body::Incoming;
+use prost::Message as _;
+use tonic::{Code, Status};
+
+use super::{BodyError, Intake, Refusal, next_piece};
+use crate::traces::{Message, PREFIX};
+use crate::transport::body::Ready;
+use crate::transport::gzip::{self, GzipError};
+use crate::transport::status::{self, RpcStatus};
+
+const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// At first so much is set aside for a message, whatever length it claims.
+const FIRST_PIECE: usize = 1 << 20;
+
+pub(super) async fn handle(intake: Arc<Intake>, request: Request<Incoming>) -> Response<Ready> {
+    let is_grpc = request.headers().get(http::header::CONTENT_TYPE).is_some_and(|found| {
+        found.as_bytes().strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    });
+    if request.method() != Method::POST || !is_grpc {
+        let mut response = Response::new(Ready::default());
+        *response.status_mut() = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return response;
+    }
+    if request.uri().path() != EXPORT {
+        let message = format!("this collector carries traces only, and `{}` is not their service", request.uri().path());
+        return refuse(&RpcStatus::new(Code::Unimplemented, message));
+    }
+    let answer = match timeout(request.headers()) {
+        None => answer(&intake, request).await,
+        Some(limit) => tokio::time::timeout(limit, answer(&intake, request)).await.unwrap_or_else(|_| {
+            Err(RpcStatus::new(Code::DeadlineExceeded, "the call's deadline passed before the destination answered"))
+        }),
+    };
+    match answer {
+        Ok(rejected) => accept(rejected),
+        Err(status) => refuse(&status),
+    }
+}
+
+async fn answer(intake: &Intake, request: Request<Incoming>) -> Result<usize, RpcStatus> {
+    let (parts, body) = request.into_parts();
+    let message = read(intake, &parts.headers, body).await?;
+    intake.accept(message, &parts.headers).await.map_err(|refusal| match refusal {
+        Refusal::Malformed(error) => RpcStatus::new(Code::InvalidArgument, error.to_string()),
+        Refusal::Pipeline(error) => status::of_error(&error),
+    })
+}
+
+/// Reads the call's one message.
+async fn read(intake: &Intake, headers: &HeaderMap, mut body: Incoming) -> Result<Message, RpcStatus> {
+    let limit = intake.settings.limit;
+    let broken = |error: BodyError| match error {
+        BodyError::TooLarge(_) => RpcStatus::new(Code::ResourceExhausted, error.to_string()),
+        BodyError::Broken(_) => RpcStatus::new(Code::InvalidArgument, error.to_string()),
+        BodyError::Slow(_) => RpcStatus::new(Code::DeadlineExceeded, error.to_string()),
+    };
+    let nothing = || RpcStatus::new(Code::InvalidArgument, "the call ended before a whole message came");
+    let mut first = Bytes::new();
+    let mut buffer: Vec<u8> = vec![];
+    let mut expected = None;
+    while let Some(piece) = next_piece(&mut body).await.map_err(broken)? {
+        if first.is_empty() && buffer.is_empty() {
+            first = piece;
+        } else {
+            if buffer.is_empty() {
+                let whole = expected.unwrap_or(FIRST_PIECE);
+                buffer.reserve_exact(whole.min(FIRST_PIECE.max(first.len() + piece.len())));
+                buffer.extend_from_slice(&std::mem::take(&mut first));
+            }
+            buffer.extend_from_slice(&piece);
+        }
+        let so_far = if buffer.is_empty() { &first[..] } else { &buffer[..] };
+        if expected.is_none()
+            && let Some(length) = so_far.get(1..PREFIX).and_then(|length| length.try_into().ok())
+        {
+            let length = u32::from_be_bytes(length) as usize;
+            if length > limit {
+                return Err(broken(BodyError::TooLarge(limit)));
+            }
+            expected = Some(length + PREFIX);
+        }
+        if expected.is_some_and(|expected| so_far.len() > expected) {
+            return Err(RpcStatus::new(Code::InvalidArgument, "the call carries more than one message"));
+        }
+    }
+    let framed = if buffer.is_empty() { first } else { buffer.into() };
+    if expected != Some(framed.len()) {
+        return Err(nothing());
+    }
+    match framed.first() {
+        Some(0) => Message::from_grpc(framed).ok_or_else(nothing),
+        Some(1) => decompress(headers, framed.get(PREFIX..).unwrap_or_default(), limit),
+        _ => Err(RpcStatus::new(Code::InvalidArgument, "the message's first byte is neither 0 nor 1")),
+    }
+}
+
+fn decompress(headers: &HeaderMap, compressed: &[u8], limit: usize) -> Result<Message, RpcStatus> {
+    match headers.get("grpc-encoding").map(HeaderValue::as_bytes) {
+        Some(b"gzip") => {}
+        Some(other) => {
+            let message = format!("`{}` is not a compression that is understood here", other.escape_ascii());
+            return Err(RpcStatus::new(Code::Unimplemented, message));
+        }
+        None => return Err(RpcStatus::new(Code::Internal, "the message is compressed, and no `grpc-encoding` says how")),
+    }
+    let mut buffer = vec![0; PREFIX];
+    gzip::decompress(compressed, &mut buffer, limit).map_err(|error| {
+        let code = match error {
+            GzipError::Malformed(_) => Code::InvalidArgument,
+            GzipError::TooLarge(_) => Code::ResourceExhausted,
+        };
+        RpcStatus::new(code, error.to_string())
+    })?;
+    Ok(Message::from_framed(buffer))
+}
+
+/// `grpc-timeout`: at most eight digits and a unit.
+fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+fn accept(rejected: usize) -> Response<Ready> {
+    let response = status::accepted(rejected).encode_to_vec();
+    let message = Message::copy_of(&response).framed();
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
+    let mut response = Response::new(Ready::with_trailers(message, trailers));
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, GRPC);
+    headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity,gzip"));
+    response
+}
+
+/// A status alone: it goes in the headers, and there is no body.
+fn refuse(status: &RpcStatus) -> Response<Ready> {
+    let mut response = Response::new(Ready::default());
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, GRPC);
+    headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity,gzip"));
+    let details = if status.details.is_empty() { vec![] } else { status.encode_to_vec() };
+    let status = Status::with_details(Code::from_i32(status.code), status.message.clone(), details.into());
+    let _ = status.add_header(headers);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_read_in_every_unit_and_nonsense_is_no_timeout() {
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", text.parse().unwrap());
+            timeout(&headers)
+        };
+        assert_eq!(read("9999789u"), Some(Duration::from_micros(9_999_789)));
+        assert_eq!(read("2H"), Some(Duration::from_secs(7200)));
+        assert_eq!(read("100m"), Some(Duration::from_millis(100)));
+        for nonsense in ["", "u", "-1S", "123456789S", "1x", "1é"] {
+            assert_eq!(nonsense.parse::<HeaderValue>().ok().and_then(|_| read(nonsense)), None, "{nonsense}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Answers on the wire: OTLP's response and Google's `Status`, and the two
+//! tables that decide whether a sender tries again (OTLP 1.11, "Failures").
+
+use std::time::Duration;
+
+use prost::Message;
+use tonic::Code;
+
+use crate::component::ConsumeError;
+
+/// `opentelemetry.proto.collector.trace.v1.ExportTraceServiceResponse`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ExportResponse {
+    #[prost(message, optional, tag = "1")]
+    pub partial_success: Option<PartialSuccess>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct PartialSuccess {
+    #[prost(int64, tag = "1")]
+    pub rejected_spans: i64,
+    #[prost(string, tag = "2")]
+    pub error_message: String,
+}
+
+/// `google.rpc.Status`.
+#[derive(Clone, PartialEq, Message)]
+pub struct RpcStatus {
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    #[prost(string, tag = "2")]
+    pub message: String,
+    #[prost(message, repeated, tag = "3")]
+    pub details: Vec<Any>,
+}
+
+/// `google.protobuf.Any`.
+#[derive(Clone, PartialEq, Message)]
+pub struct Any {
+    #[prost(string, tag = "1")]
+    pub type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: Vec<u8>,
+}
+
+/// `google.rpc.RetryInfo`.
+#[derive(Clone, PartialEq, Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<WireDuration>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WireDuration {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+    #[prost(int32, tag = "2")]
+    nanos: i32,
+}
+
+const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
+
+/// A destination that asks for a longer pause than this gets this one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
+impl RpcStatus {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code: code as i32, message: message.into(), details: vec![] }
+    }
+
+    pub fn with_retry(mut self, after: Option<Duration>) -> Self {
+        if let Some(after) = after {
+            let seconds = i64::try_from(after.as_secs()).unwrap_or(i64::MAX);
+            let delay = WireDuration { seconds, nanos: after.subsec_nanos() as i32 };
+            let info = RetryInfo { retry_delay: Some(delay) };
+            self.details.push(Any { type_url: RETRY_INFO.into(), value: info.encode_to_vec() });
+        }
+        self
+    }
+
+    /// How long the sender of this status wants us to wait, where it says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let detail = self.details.iter().find(|detail| detail.type_url.ends_with("google.rpc.RetryInfo"))?;
+        let delay = RetryInfo::decode(detail.value.as_slice()).ok()?.retry_delay.unwrap_or_default();
+        let (seconds, nanos) = (u64::try_from(delay.seconds).ok()?, u32::try_from(delay.nanos).ok()?);
+        Some(Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos.into())).min(LONGEST_PAUSE))
+    }
+}
+
+/// What a refused batch is answered with.
+pub fn of_error(error: &ConsumeError) -> RpcStatus {
+    let code = match (error.retryable, error.code.map(Code::from_i32)) {
+        (true, _) => Code::Unavailable,
+        (false, Some(code)) if code != Code::Ok && !is_retryable(code, true) => code,
+        (false, _) => Code::Internal,
+    };
+    RpcStatus::new(code, error.message.clone()).with_retry(error.retry_after.filter(|_| error.retryable))
+}
+
+/// Whether a gRPC client tries again. RESOURCE_EXHAUSTED means so only with a RetryInfo.
+pub fn is_retryable(code: Code, has_retry_info: bool) -> bool {
+    match code {
+        Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unavailable
+        | Code::DataLoss => true,
+        Code::ResourceExhausted => has_retry_info,
+        _ => false,
+    }
+}
+
+/// Whether an HTTP client tries again.
+pub fn is_retryable_http(status: u16) -> bool {
+    matches!(status, 429 | 502 | 503 | 504)
+}
+
+/// The HTTP status of a gRPC one, as the Collector maps them.
+pub fn to_http(code: i32) -> http::StatusCode {
+    use http::StatusCode as Http;
+    match Code::from_i32(code) {
+        Code::InvalidArgument => Http::BAD_REQUEST,
+        Code::Unauthenticated => Http::UNAUTHORIZED,
+        Code::PermissionDenied => Http::FORBIDDEN,
+        Code::Unimplemented => Http::NOT_FOUND,
+        Code::ResourceExhausted => Http::TOO_MANY_REQUESTS,
+        Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unavailable
+        | Code::DataLoss => Http::SERVICE_UNAVAILABLE,
+        _ => Http::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// `Retry-After`: seconds, or a date as HTTP writes it.
+pub fn parse_retry_after(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds).min(LONGEST_PAUSE));
+    }
+    let at = httpdate::parse_http_date(text.trim()).ok()?;
+    Some(at.duration_since(std::time::SystemTime::now()).unwrap_or_default().min(LONGEST_PAUSE))
+}
+
+/// The answer to an accepted request; `rejected` spans had ids that no back end takes.
+pub fn accepted(rejected: usize) -> ExportResponse {
+    let partial = (rejected > 0).then(|| PartialSuccess {
+        rejected_spans: rejected as i64,
+        error_message: format!(
+            "{rejected} spans have a trace id that is not 16 bytes or a span, parent or link id that is not 8, or \
+             only zeros"
+        ),
+    });
+    ExportResponse { partial_success: partial }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_info_reads_back_and_a_hostile_one_is_bounded() {
+        let wait = Some(Duration::from_millis(1500));
+        let status = RpcStatus::new(Code::Unavailable, "later").with_retry(wait);
+        assert_eq!(RpcStatus::decode(status.encode_to_vec().as_slice()).unwrap().retry_after(), wait);
+        let endless = RpcStatus::new(Code::Unavailable, "").with_retry(Some(Duration::MAX));
+        assert_eq!(endless.retry_after(), Some(LONGEST_PAUSE));
+        let negative = RetryInfo { retry_delay: Some(WireDuration { seconds: -1, nanos: 0 }) };
+        let details = vec![Any { type_url: RETRY_INFO.into(), value: negative.encode_to_vec() }];
+        assert_eq!(RpcStatus { code: 14, message: String::new(), details }.retry_after(), None);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        assert_eq!(parse_retry_after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(parse_retry_after("soon"), None);
+    }
+
+    #[test]
+    fn permanent_errors_never_look_retryable() {
+        let exhausted = ConsumeError::permanent("no").with_code(Code::Unavailable as i32);
+        assert_eq!(of_error(&exhausted).code, Code::Internal as i32);
+        let refused = ConsumeError::permanent("no").with_code(Code::InvalidArgument as i32);
+        assert_eq!(of_error(&refused).code, Code::InvalidArgument as i32);
+        assert_eq!(of_error(&ConsumeError::retryable("later")).code, Code::Unavailable as i32);
+    }
+}
