@@ -47,7 +47,6 @@ use systems::{FORWARDER, Places, Scenario, System};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const SERVICE: &str = "opentelemetry.proto.collector.trace.v1.TraceService";
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 /// HTTP/2 windows of everything but the collectors, in bytes: at its default of
 /// 64 KiB a sender waits more than it sends.
@@ -120,7 +119,7 @@ fn main() -> Result<()> {
 fn run(options: &Options) -> Result<()> {
     let systems = choose_systems(options)?;
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("no target folder")?;
-    let guest = systems::build_guest(target)?;
+    let guest = if systems.iter().any(System::has_plugins) { systems::build_guest(target)? } else { PathBuf::new() };
     let folder = tempfile::tempdir()?;
     let cpus = Cpus::divide()?;
     // After the guest's build, which may use every CPU; all threads inherit it.
@@ -164,7 +163,10 @@ fn choose_systems(options: &Options) -> Result<Vec<System>> {
         systems.push(System::collector(name.to_owned(), binary.into()));
     }
     if let Some(unknown) = options.systems.iter().find(|name| !systems.iter().any(|system| system.name == **name)) {
-        bail!("`{unknown}` is none of the systems: {}", systems.iter().map(|s| &*s.name).collect::<Vec<_>>().join(", "));
+        bail!(
+            "`{unknown}` is none of the systems: {}",
+            systems.iter().map(|s| &*s.name).collect::<Vec<_>>().join(", ")
+        );
     }
     if !options.systems.is_empty() {
         systems.retain(|system| options.systems.contains(&system.name));

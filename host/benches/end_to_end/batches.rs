@@ -7,7 +7,7 @@ use fastrand::Rng;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::Event};
 use prost::Message;
 
 use crate::sink::SpanCounter;
@@ -53,6 +53,7 @@ const AGENTS: Part = OneOf(&[
     "okhttp/5.1.0",
     "python-requests/2.32.4",
 ]);
+const THREADS: Part = OneOf(&["http-nio-8080-exec-14", "http-nio-8080-exec-3", "shop-worker-pool-27"]);
 const PEERS: Part = OneOf(&["10.4.17.23", "10.4.18.201", "10.4.3.9", "10.4.101.77"]);
 
 const TEMPLATES: [Template; 12] = [
@@ -68,6 +69,7 @@ const TEMPLATES: [Template; 12] = [
             ("http.response.status_code", Int(200, 204)),
             ("user_agent.original", AGENTS),
             ("network.peer.address", PEERS),
+            ("thread.name", THREADS),
         ],
     },
     Template {
@@ -82,6 +84,7 @@ const TEMPLATES: [Template; 12] = [
             ("http.request.body.size", Int(200, 20_000)),
             ("user_agent.original", AGENTS),
             ("user.email", Email),
+            ("thread.name", THREADS),
         ],
     },
     Template {
@@ -96,6 +99,7 @@ const TEMPLATES: [Template; 12] = [
             ("http.response.status_code", Int(200, 200)),
             ("user_agent.original", AGENTS),
             ("network.peer.address", PEERS),
+            ("thread.name", THREADS),
         ],
     },
     Template {
@@ -125,6 +129,7 @@ const TEMPLATES: [Template; 12] = [
             ("http.response.status_code", Int(200, 200)),
             ("network.protocol.version", Text("1.1")),
             ("shop.price.tier", OneOf(&["standard", "wholesale", "employee"])),
+            ("thread.name", THREADS),
         ],
     },
     Template {
@@ -139,6 +144,7 @@ const TEMPLATES: [Template; 12] = [
             ("db.query.text", Text("SELECT id, state, total FROM orders WHERE id = $1 AND tenant = $2")),
             ("server.address", Text("orders-db.shop.svc")),
             ("server.port", Int(5432, 5432)),
+            ("thread.name", THREADS),
         ],
     },
     Template {
@@ -153,6 +159,7 @@ const TEMPLATES: [Template; 12] = [
             ("db.query.text", Text("INSERT INTO order_items (order_id, product, amount) VALUES ($1, $2, $3)")),
             ("server.address", Text("orders-db.shop.svc")),
             ("db.response.returned_rows", Int(1, 40)),
+            ("thread.name", THREADS),
         ],
     },
     Template {
@@ -182,6 +189,7 @@ const TEMPLATES: [Template; 12] = [
             ("messaging.destination.partition.id", OneOf(&["0", "1", "2", "3", "4", "5"])),
             ("messaging.message.body.size", Int(300, 4_000)),
             ("messaging.kafka.message.key", Numbered("order-")),
+            ("thread.name", THREADS),
         ],
     },
     Template {
@@ -196,6 +204,7 @@ const TEMPLATES: [Template; 12] = [
             ("messaging.kafka.offset", Int(1_000_000, 90_000_000)),
             ("messaging.message.id", Numbered("m-")),
             ("shop.customer.email", Email),
+            ("thread.name", THREADS),
         ],
     },
     Template {
@@ -204,7 +213,7 @@ const TEMPLATES: [Template; 12] = [
         scope: 2,
         attributes: &[
             ("code.function.name", Text("com.example.shop.payment.CardService.charge")),
-            ("thread.name", OneOf(&["worker-1", "worker-2", "worker-3"])),
+            ("thread.name", THREADS),
             ("thread.id", Int(20, 90)),
             ("shop.payment.provider", OneOf(&["acme-pay", "cardly"])),
             ("shop.payment.amount", Int(100, 100_000)),
@@ -218,7 +227,7 @@ const TEMPLATES: [Template; 12] = [
         scope: 2,
         attributes: &[
             ("code.function.name", Text("com.example.shop.web.TemplateRenderer.render")),
-            ("thread.name", OneOf(&["worker-1", "worker-2", "worker-3"])),
+            ("thread.name", THREADS),
             ("thread.id", Int(20, 90)),
             ("shop.template.name", OneOf(&["order/confirmation.html", "product/list.html", "cart/overview.html"])),
             ("shop.template.locale", OneOf(&["de-DE", "en-GB", "fr-FR"])),
@@ -257,7 +266,11 @@ fn request(number: u64, random: &mut Rng) -> ExportTraceServiceRequest {
         scope_spans[template.scope].spans.push(trace.span(template, random));
     }
     ExportTraceServiceRequest {
-        resource_spans: vec![ResourceSpans { resource: Some(resource(number)), scope_spans, schema_url: String::new() }],
+        resource_spans: vec![ResourceSpans {
+            resource: Some(resource(number)),
+            scope_spans,
+            schema_url: String::new(),
+        }],
     }
 }
 
@@ -299,7 +312,7 @@ impl Trace {
     fn span(&mut self, template: &Template, random: &mut Rng) -> Span {
         let id = random.u64(1..).to_be_bytes().to_vec();
         self.clock += random.u64(1_000..500_000);
-        let code = if random.u8(..50) == 0 { 2 } else { 0 };
+        let failed = random.u8(..50) == 0;
         Span {
             trace_id: self.id.to_vec(),
             parent_span_id: std::mem::replace(&mut self.parent, id.clone()),
@@ -310,9 +323,30 @@ impl Trace {
             start_time_unix_nano: self.clock,
             end_time_unix_nano: self.clock + random.u64(50_000..80_000_000),
             attributes: template.attributes.iter().map(|(key, part)| attribute(key, part.value(random))).collect(),
-            status: Some(Status { code, ..Default::default() }),
+            events: failed.then(|| exception(self.clock + 40_000)).into_iter().collect(),
+            status: Some(Status { code: if failed { 2 } else { 0 }, ..Default::default() }),
             ..Default::default()
         }
+    }
+}
+
+fn exception(time_unix_nano: u64) -> Event {
+    let attributes = [
+        ("exception.type", "java.util.concurrent.TimeoutException"),
+        ("exception.message", "no answer from orders-db.shop.svc within 250 ms"),
+        (
+            "exception.stacktrace",
+            "java.util.concurrent.TimeoutException: no answer from orders-db.shop.svc within 250 ms\n\
+             \tat com.example.shop.orders.OrderStore.load(OrderStore.java:118)\n\
+             \tat com.example.shop.orders.OrderController.show(OrderController.java:64)\n",
+        ),
+    ];
+    let text = |text: &str| any_value::Value::StringValue(text.to_owned());
+    Event {
+        time_unix_nano,
+        name: "exception".to_owned(),
+        attributes: attributes.iter().map(|(key, value)| attribute(key, text(value))).collect(),
+        ..Default::default()
     }
 }
 

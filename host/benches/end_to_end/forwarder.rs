@@ -12,11 +12,11 @@ use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
 use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::server::{NamedService, UnaryService};
+use tonic::server::UnaryService;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
 
-use crate::{CONNECTION_WINDOW, EXPORT, SERVICE, STREAM_WINDOW};
+use crate::{CONNECTION_WINDOW, EXPORT, STREAM_WINDOW};
 
 /// Serves until it is killed. Frames and buffers are tonic's defaults.
 pub fn run(listen: SocketAddr, destination: &str) -> Result<()> {
@@ -29,8 +29,7 @@ pub fn run(listen: SocketAddr, destination: &str) -> Result<()> {
         Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .add_service(Forwarder { channel })
-            .serve(listen)
+            .serve(listen, Forwarder { channel })
             .await?;
         Ok(())
     })
@@ -56,10 +55,6 @@ impl tower_service::Service<http::Request<Body>> for Forwarder {
         let forwarder = self.clone();
         Box::pin(async move { Ok(tonic::server::Grpc::new(RawCodec).unary(forwarder, request).await) })
     }
-}
-
-impl NamedService for Forwarder {
-    const NAME: &'static str = SERVICE;
 }
 
 impl UnaryService<Bytes> for Forwarder {

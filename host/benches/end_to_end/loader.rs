@@ -105,7 +105,8 @@ async fn send_all(
                 connection: connections[number % connections.len()].clone(),
                 to,
                 frame: load.frame.unwrap_or(usize::MAX),
-                due: interval.map(|interval| (Instant::now() + interval.mul_f64(number as f64 / load.streams as f64), interval)),
+                due: interval
+                    .map(|interval| (Instant::now() + interval.mul_f64(number as f64 / load.streams as f64), interval)),
                 // Apart, so that no two streams send the same batch at a time.
                 next: number * batches.len() / load.streams,
                 batches: batches.clone(),

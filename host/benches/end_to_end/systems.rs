@@ -58,10 +58,7 @@ struct Rule {
 const RULES: [Rule; 3] = [
     Rule {
         plugin: ("wasm/copy", "{mode: copy, read: http.route, set: seen.route}"),
-        native: (
-            "attributes/copy",
-            "{actions: [{key: seen.route, from_attribute: http.route, action: upsert}]}",
-        ),
+        native: ("attributes/copy", "{actions: [{key: seen.route, from_attribute: http.route, action: upsert}]}"),
     },
     Rule {
         plugin: ("wasm/mask", "{mode: mask}"),
@@ -69,10 +66,7 @@ const RULES: [Rule; 3] = [
     },
     Rule {
         plugin: ("wasm/drop", "{mode: drop}"),
-        native: (
-            "filter/drop",
-            "{traces: {span: ['status.code == STATUS_CODE_ERROR and name == \"GET /healthz\"']}}",
-        ),
+        native: ("filter/drop", "{traces: {span: ['status.code == STATUS_CODE_ERROR and name == \"GET /healthz\"']}}"),
     },
 ];
 
@@ -109,6 +103,11 @@ impl System {
         bare || !matches!(self.kind, Kind::Forwarder)
     }
 
+    /// Whether it runs the plugin under measurement.
+    pub fn has_plugins(&self) -> bool {
+        matches!(self.kind, Kind::Vespid(_))
+    }
+
     /// The command that starts it, its configuration written into the folder.
     pub fn command(
         &self,
@@ -137,7 +136,7 @@ impl System {
 /// Where the benchmark keeps its files.
 pub struct Places {
     pub folder: PathBuf,
-    /// The plugin under measurement.
+    /// The plugin under measurement; nowhere if no system runs it.
     pub guest: PathBuf,
 }
 
@@ -175,7 +174,8 @@ fn configuration(listen: SocketAddr, sink: SocketAddr, processors: &Processors) 
 
 /// Builds the plugin under measurement and returns its file.
 pub fn build_guest(target: &Path) -> Result<PathBuf> {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/Cargo.toml");
+    let manifest = fs::canonicalize(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/guests/Cargo.toml"))
+        .context("the benchmark's plugin is not there")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let target = target.join("guests");
     let built = Command::new(cargo)

@@ -25,6 +25,10 @@ impl NewValue {
             Self::Boolean(_) | Self::Int(_) | Self::Double(_) => 10,
         }
     }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// Texts one behind the other, and which of them each row gets.
@@ -76,7 +80,8 @@ impl Index {
                 Edit::SetTenant { entries, tenant } => self.set_tenant(&entries, tenant),
             }
         }
-        let dropped = drops.into_iter().map(|(entries, reason)| Dropped { reason, spans: self.drop(&entries) }).collect();
+        let dropped =
+            drops.into_iter().map(|(entries, reason)| Dropped { reason, spans: self.drop(&entries) }).collect();
         self.number_rows();
         dropped
     }
@@ -279,7 +284,10 @@ impl Index {
                 let live = match owner {
                     Owner::Span => self.is_live(entry as u32),
                     Owner::Resource => self.is_kept(entry as u32),
-                    Owner::Scope => self.scopes.get(entry).is_some_and(|it| it.live > 0 || (it.spans.count == 0 && self.is_kept(it.resource))),
+                    Owner::Scope => self
+                        .scopes
+                        .get(entry)
+                        .is_some_and(|it| it.live > 0 || (it.spans.count == 0 && self.is_kept(it.resource))),
                     Owner::Event => self.events.get(entry).is_some_and(|it| self.is_live(it.span)),
                     Owner::Link => self.links.get(entry).is_some_and(|it| self.is_live(it.span)),
                 };

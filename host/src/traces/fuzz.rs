@@ -9,8 +9,16 @@ use super::message::Message;
 use super::{Batch, Context, concatenate, json, split, walk};
 
 /// Keys that generated requests carry and generated edits name, so that they meet.
-pub(super) const KEYS: [&str; 8] =
-    ["http.method", "user.email", "a", "ключ", "", "k", "a.rather.long.key.that.takes.more.than.one.varint.byte.for.its.length.a.rather.long.key.that.takes.more.than.one.varint.byte", "db.statement"];
+pub(super) const KEYS: [&str; 8] = [
+    "http.method",
+    "user.email",
+    "a",
+    "ключ",
+    "",
+    "k",
+    "a.rather.long.key.that.takes.more.than.one.varint.byte.for.its.length.a.rather.long.key.that.takes.more.than.one.varint.byte",
+    "db.statement",
+];
 
 const TEXTS: [&str; 8] = ["", "GET", "ada@example.org", "müßig 🐝", "SELECT 1", "\u{0}", "a@b", "x"];
 

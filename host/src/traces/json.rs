@@ -195,7 +195,6 @@ fn values(list: &Value) -> Result<&[Value], JsonError> {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,8 +18,7 @@ static SCOPE: Shape = Shape(&[(3, &KEY_VALUE, false)]);
 static STATUS: Shape = Shape(&[]);
 static EVENT: Shape = Shape(&[(3, &KEY_VALUE, false)]);
 static LINK: Shape = Shape(&[(4, &KEY_VALUE, false)]);
-static SPAN: Shape =
-    Shape(&[(9, &KEY_VALUE, false), (11, &EVENT, false), (13, &LINK, false), (15, &STATUS, true)]);
+static SPAN: Shape = Shape(&[(9, &KEY_VALUE, false), (11, &EVENT, false), (13, &LINK, false), (15, &STATUS, true)]);
 static SCOPE_SPANS: Shape = Shape(&[(1, &SCOPE, true), (2, &SPAN, false)]);
 static RESOURCE_SPANS: Shape = Shape(&[(1, &RESOURCE, true), (2, &SCOPE_SPANS, false)]);
 static REQUEST: Shape = Shape(&[(1, &RESOURCE_SPANS, false)]);

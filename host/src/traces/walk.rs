@@ -194,7 +194,9 @@ impl<'a, const INDEX: bool> Walker<'a, INDEX> {
             at = match field {
                 1 => {
                     let stop = self.key_value(Owner::Resource, entry, kind, at, next, end)?;
-                    if self.duplicate && let Some(resource) = self.index.resources.get_mut(entry) {
+                    if self.duplicate
+                        && let Some(resource) = self.index.resources.get_mut(entry)
+                    {
                         resource.holder.duplicates = true;
                     }
                     stop
@@ -299,7 +301,9 @@ impl<'a, const INDEX: bool> Walker<'a, INDEX> {
                 }
                 3 => {
                     let stop = self.key_value(Owner::Scope, entry, kind, at, next, end)?;
-                    if self.duplicate && let Some(scope) = self.index.scopes.get_mut(entry) {
+                    if self.duplicate
+                        && let Some(scope) = self.index.scopes.get_mut(entry)
+                    {
                         scope.holder.duplicates = true;
                     }
                     stop

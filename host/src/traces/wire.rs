@@ -181,7 +181,7 @@ pub(super) fn is_same(one: &[u8], other: &[u8]) -> bool {
 
 pub(super) fn varint_length(value: u64) -> usize {
     // Seven bits a byte; zero takes one byte.
-    ((64 - (value | 1).leading_zeros() as usize) + 6) / 7
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
 pub(super) fn push_varint(out: &mut Vec<u8>, mut value: u64) {

@@ -26,9 +26,17 @@ pub enum Level {
 /// One field of a message.
 #[derive(Debug, Clone)]
 pub enum Node {
-    Message { number: u32, level: Level, fields: Vec<Node> },
+    Message {
+        number: u32,
+        level: Level,
+        fields: Vec<Node>,
+    },
     /// A known field that holds no message; the value is without its length.
-    Scalar { number: u32, kind: u8, value: Vec<u8> },
+    Scalar {
+        number: u32,
+        kind: u8,
+        value: Vec<u8>,
+    },
     /// A field that OTLP does not know, tag included.
     Unknown(Vec<u8>),
 }

@@ -7,7 +7,7 @@ use super::encoder::Style;
 use super::model::Model;
 use super::{Case, assert_same, choices, config, decode};
 use crate::traces::fuzz::Choices;
-use crate::traces::{Edit, Message, Owner, concatenate, split, wire, walk};
+use crate::traces::{Edit, Message, Owner, concatenate, split, walk, wire};
 
 /// A span with all around it: the other fields of its request, resource and scope, byte for byte.
 type Span = [Vec<u8>; 4];

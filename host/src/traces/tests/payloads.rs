@@ -35,6 +35,7 @@ fn captured_requests_are_kept_and_edited_as_prost_would() {
 #[test]
 fn the_fuzz_corpus_holds() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus");
+    assert!(corpus.join("walk/plain.bin").is_file(), "the corpus is part of the tree");
     for (_, input) in files(&corpus.join("walk")) {
         fuzz::walk(&input);
     }

@@ -32,13 +32,7 @@ pub fn unknowns(request: &[u8]) -> HashMap<Unknown, usize> {
     found
 }
 
-fn collect(
-    level: Level,
-    nodes: &[Node],
-    place: &Place,
-    counts: &mut [usize; 5],
-    found: &mut HashMap<Unknown, usize>,
-) {
+fn collect(level: Level, nodes: &[Node], place: &Place, counts: &mut [usize; 5], found: &mut HashMap<Unknown, usize>) {
     for node in nodes {
         match node {
             Node::Scalar { .. } => {}
@@ -72,9 +66,9 @@ fn collect(
 }
 
 fn key_of(fields: &[Node]) -> String {
-    let keys = fields.iter().filter_map(|node| match node {
+    let mut keys = fields.iter().filter_map(|node| match node {
         Node::Scalar { number: 1, value, .. } => Some(value),
         _ => None,
     });
-    keys.last().map(|key| String::from_utf8(key.clone()).unwrap()).unwrap_or_default()
+    keys.next_back().map(|key| String::from_utf8(key.clone()).unwrap()).unwrap_or_default()
 }

@@ -3,8 +3,12 @@
 use std::hash::BuildHasher;
 use std::ops::Range;
 
-use super::super::index::{Attribute, EventEntry, Holder, Kind, LinkEntry, NONE, Owner, Slice, SpanEntry, State, Value};
-use super::super::wire::{FIXED32, FIXED64, Fault, LENGTH, Wire, fixed64, is_same, is_utf8, is_varint, length, skip, tag};
+use super::super::index::{
+    Attribute, EventEntry, Holder, Kind, LinkEntry, NONE, Owner, Slice, SpanEntry, State, Value,
+};
+use super::super::wire::{
+    FIXED32, FIXED64, Fault, LENGTH, Wire, fixed64, is_same, is_utf8, is_varint, length, skip, tag,
+};
 use super::{Known, VALUE_DEPTH, Walker, enumeration, expect, extent, number, slice};
 
 /// An id's place, where it has the length that OTLP gives it and is not all zeros.
@@ -236,7 +240,11 @@ impl<const INDEX: bool> Walker<'_, INDEX> {
                 5 | 6 => {
                     expect(kind, LENGTH, if field == 5 { "array_value" } else { "kvlist_value" }, at)?;
                     let (from, to) = length(bytes, next, end)?;
-                    if field == 5 { self.array(from, to, depth)? } else { self.key_values(from, to, depth)? };
+                    if field == 5 {
+                        self.array(from, to, depth)?
+                    } else {
+                        self.key_values(from, to, depth)?
+                    };
                     (Kind::Nested, content, to)
                 }
                 7 => {

@@ -1,0 +1,313 @@
+//! The real binary as a child process.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prost::Message as _;
+use tempfile::TempDir;
+
+use super::config::Setup;
+use super::metrics::Metrics;
+use super::proto::framed;
+use super::send::{Call, GrpcAnswer, HttpAnswer, Pending};
+use super::spans::{Request, all};
+use super::{scratch, wait_for};
+
+/// What came out of a stream so far.
+#[derive(Clone, Default)]
+struct Output(Arc<Mutex<String>>);
+
+impl Output {
+    fn of(stream: impl Read + Send + 'static) -> Self {
+        let output = Self::default();
+        let kept = output.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                let mut text = kept.0.lock().unwrap_or_else(PoisonError::into_inner);
+                text.push_str(&String::from_utf8_lossy(&line));
+                text.push('\n');
+            }
+        });
+        output
+    }
+
+    fn text(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A process under test; it is killed when this is dropped.
+pub struct Process {
+    child: Child,
+    out: Output,
+    log: Output,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// `None` after a signal.
+    pub code: Option<i32>,
+    pub out: String,
+    pub log: String,
+}
+
+impl Process {
+    pub fn spawn(command: &mut Command) -> Self {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary can be run");
+        let (out, log) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        Self { child, out: Output::of(out), log: Output::of(log) }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: a plain system call; the child has not been waited for, so the id is its own.
+        assert_eq!(unsafe { libc::kill(self.id() as i32, signal) }, 0);
+    }
+
+    pub fn log(&self) -> String {
+        self.log.text()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits for a line of the log that holds this; answers with the line.
+    #[track_caller]
+    pub fn wait_for_log(&mut self, part: &str) -> String {
+        wait_for(&format!("`{part}` in the log"), || {
+            let ended = self.has_ended();
+            let log = self.log();
+            let found = log.lines().find(|line| line.contains(part)).map(str::to_owned);
+            assert!(found.is_some() || !ended, "the process has ended, and its log has no `{part}`:\n{log}");
+            found
+        })
+    }
+
+    /// Waits for its end by itself.
+    #[track_caller]
+    pub fn wait(mut self) -> Ended {
+        let status = wait_for("the end of the process", || self.child.try_wait().unwrap());
+        // The readers come to the end of both streams.
+        wait_for("the end of its output", || {
+            (Arc::strong_count(&self.out.0) == 1 && Arc::strong_count(&self.log.0) == 1).then_some(())
+        });
+        Ended { code: status.code(), out: self.out.text(), log: self.log() }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(30).collect();
+            eprintln!("--- the process's log ends so:");
+            tail.iter().rev().for_each(|line| eprintln!("{}", line.chars().take(2000).collect::<String>()));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `vespid` with these arguments, from the root of the tree.
+pub fn vespid(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vespid"));
+    command.args(arguments).current_dir(super::root()).env("VESPID_CACHE_DIR", cache());
+    command
+}
+
+/// Compiled modules, for all collectors of all runs; what they are named after
+/// is all that they depend on.
+pub fn cache() -> PathBuf {
+    let folder = scratch().join("plugin-cache");
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).unwrap();
+    folder
+}
+
+/// A collector that is ready.
+pub struct Collector {
+    pub process: Process,
+    /// The spans that the test has sent, for the account.
+    offered: AtomicU64,
+    _folder: TempDir,
+}
+
+impl Collector {
+    pub fn spawn(setup: Setup) -> Process {
+        Self::spawn_in(setup).0
+    }
+
+    fn spawn_in(mut setup: Setup) -> (Process, TempDir) {
+        setup.finish();
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = vespid(&[]);
+        if setup.in_environment {
+            command.arg("--config=env:COLLECTOR_CONFIG").env("COLLECTOR_CONFIG", setup.to_text());
+        } else {
+            let path = folder.path().join("collector.yaml");
+            std::fs::write(&path, setup.to_text()).unwrap();
+            command.arg("--config").arg(path);
+        }
+        command.args(&setup.arguments).envs(setup.variables.iter().cloned());
+        if let Some(cache) = &setup.cache {
+            command.env("VESPID_CACHE_DIR", cache);
+        }
+        (Process::spawn(&mut command), folder)
+    }
+
+    #[track_caller]
+    pub fn start(setup: Setup) -> Self {
+        let (process, folder) = Self::spawn_in(setup);
+        let mut collector = Self { process, offered: AtomicU64::new(0), _folder: folder };
+        collector.process.wait_for_log("Everything is ready");
+        collector
+    }
+
+    /// The address that a line of the log tells.
+    #[track_caller]
+    fn address(&self, what: &str, of: &str) -> SocketAddr {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains(what) && line.contains(of));
+        let line = line.unwrap_or_else(|| panic!("the log has no `{what}` of `{of}`:\n{log}"));
+        let at = line.find("127.0.0.1:").expect("it listens on the loopback");
+        let text: String = line[at..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+        text.parse().unwrap()
+    }
+
+    pub fn grpc(&self) -> SocketAddr {
+        self.grpc_of("otlp")
+    }
+
+    pub fn http(&self) -> SocketAddr {
+        self.address("receiving OTLP over HTTP", "otlp")
+    }
+
+    pub fn grpc_of(&self, receiver: &str) -> SocketAddr {
+        self.address("receiving OTLP over gRPC", &format!("receiver={receiver} "))
+    }
+
+    pub fn health(&self) -> HttpAnswer {
+        Call::get(self.health_address(), "/")
+    }
+
+    pub fn health_address(&self) -> SocketAddr {
+        self.address("answering health checks", "")
+    }
+
+    pub fn metrics_address(&self) -> SocketAddr {
+        self.address("serving metrics", "")
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        let answer = Call::get(self.metrics_address(), "/metrics");
+        assert_eq!(answer.status, 200);
+        Metrics::parse(answer.text())
+    }
+
+    #[track_caller]
+    pub fn wait_for_metric(&self, name: &str, labels: &[(&str, &str)], value: u64) {
+        wait_for(&format!("{name}{labels:?} = {value}"), || (self.metrics().sum(name, labels) == value).then_some(()));
+    }
+
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    #[track_caller]
+    pub fn wait_for_log(&mut self, part: &str) -> String {
+        self.process.wait_for_log(part)
+    }
+
+    /// Counts spans that the test sends by itself.
+    pub fn offer(&self, spans: usize) {
+        self.offered.fetch_add(spans as u64, Ordering::Relaxed);
+    }
+
+    /// Sends over gRPC, and waits for the answer.
+    #[track_caller]
+    pub fn send(&self, request: &Request) -> GrpcAnswer {
+        self.start_send(request).answer()
+    }
+
+    pub fn start_send(&self, request: &Request) -> Pending<GrpcAnswer> {
+        self.offer(all(request).len());
+        Call::grpc(self.grpc()).start_call(framed(&request.encode_to_vec()))
+    }
+
+    /// Sends over HTTP, and waits for the answer.
+    #[track_caller]
+    pub fn post(&self, request: &Request) -> HttpAnswer {
+        self.start_post(request).answer()
+    }
+
+    pub fn start_post(&self, request: &Request) -> Pending<HttpAnswer> {
+        self.offer(all(request).len());
+        Call::http(self.http()).start_post(request.encode_to_vec())
+    }
+
+    /// Bytes of memory that the process has, and the most that it ever had.
+    pub fn memory(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let of = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+        };
+        (of("VmRSS:"), of("VmHWM:"))
+    }
+
+    /// Every span that was sent is counted as one thing exactly, and nothing is under way.
+    #[track_caller]
+    fn check_account(&self) {
+        let offered = self.offered.load(Ordering::Relaxed);
+        let settled = || {
+            let metrics = self.metrics();
+            let of = |name: &str| metrics.sum(name, &[]);
+            let answered = of("otelcol_receiver_accepted_spans") + of("otelcol_receiver_refused_spans");
+            let waiting = of("vespid_receiver_in_flight_spans") + of("otelcol_exporter_queue_size");
+            (waiting == 0 && answered + of("vespid_receiver_rejected_spans") == offered).then_some(metrics)
+        };
+        let metrics = wait_for(&format!("the receiver's account of {offered} spans"), settled);
+        let of = |name: &str| metrics.sum(name, &[]);
+        let refused = of("otelcol_receiver_refused_spans");
+        let left_out = of("otelcol_processor_incoming_items") - of("otelcol_processor_outgoing_items");
+        let dropped = of("vespid_processor_dropped_spans");
+        assert!(dropped == left_out || refused > 0, "{dropped} spans are counted as dropped, {left_out} are missing");
+        // With several pipelines or exporters a span is sent several times.
+        let log = self.log();
+        let exporters = metrics.matching("otelcol_exporter_sent_spans", &[]).count();
+        if exporters == 1 && !log.contains("traces/") {
+            let sent = of("otelcol_exporter_sent_spans") + of("vespid_exporter_rejected_spans");
+            let failed = of("otelcol_exporter_send_failed_spans") + of("otelcol_exporter_enqueue_failed_spans");
+            let received = of("otelcol_receiver_accepted_spans") + refused;
+            assert_eq!(sent + failed + left_out, received, "sent {sent}, failed {failed}, left out {left_out}");
+        }
+    }
+
+    /// Checks the account, stops the collector with SIGTERM and expects a clean end.
+    #[track_caller]
+    pub fn finish(self) -> Ended {
+        self.check_account();
+        self.stop()
+    }
+
+    /// The end without the account, for collectors whose test counts for itself.
+    #[track_caller]
+    pub fn stop(self) -> Ended {
+        self.process.signal(libc::SIGTERM);
+        let ended = self.process.wait();
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
+        assert!(ended.log.contains("Shutdown complete"), "{}", ended.log);
+        assert!(!ended.log.contains("panicked at host/"), "the collector itself panicked:\n{}", ended.log);
+        ended
+    }
+}
