@@ -1,1 +1,11 @@
-fn main(){}
+//! What users are promised, shown on the real binary over real sockets.
+
+mod architecture;
+mod config;
+mod exporter;
+mod hostile;
+mod line;
+mod operations;
+mod plugin;
+mod receiver;
+mod support;

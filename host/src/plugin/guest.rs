@@ -134,10 +134,11 @@ impl Guest {
 
     /// Keeps an edit until the call has ended well.
     pub fn edit(&mut self, call: &'static str, edit: Edit) -> wasmtime::Result<()> {
-        let grows = self.index(call)?.growth_of(std::slice::from_ref(&edit));
+        let index = self.index(call)?;
+        let (grows, limit) = (index.growth_of(std::slice::from_ref(&edit)), self.limits.memory.min(index.room()));
         self.edit_bytes = self.edit_bytes.saturating_add(grows);
-        if self.edit_bytes > self.limits.memory {
-            return Err(GuestFault::Edits { bytes: self.edit_bytes, limit: self.limits.memory }.into());
+        if self.edit_bytes > limit {
+            return Err(GuestFault::Edits { bytes: self.edit_bytes, limit }.into());
         }
         self.edits.push(edit);
         Ok(())

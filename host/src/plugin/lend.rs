@@ -339,29 +339,17 @@ impl patterns::Host for Guest {
     ) -> Result<Vec<ChangedColumn>> {
         let (call, owner) = ("patterns.replace-matches", owner(of));
         let (index, search) = self.search(call, &patterns)?;
-        let mut changes = vec![];
-        for column in index.text_columns(owner) {
-            let (mut rows, mut texts) = (vec![], Texts::default());
-            for (&row, text) in column.rows.iter().zip(column.texts()) {
-                if search.matches(text.as_bytes())? {
-                    texts.data.extend_from_slice(search.replace(text, &replacement)?.as_bytes());
-                    texts.ends.push(texts.data.len() as u32);
-                    rows.push(row);
-                }
-                if texts.data.len() > self.limits.memory {
-                    return Err(GuestFault::Edits { bytes: texts.data.len(), limit: self.limits.memory }.into());
-                }
+        let (limit, mut bytes) = (self.limits.memory, 0);
+        let (edit, changed) = index.rewrites(owner, |text| -> std::result::Result<_, GuestFault> {
+            if !search.matches(text.as_bytes())? {
+                return Ok(None);
             }
-            if !rows.is_empty() {
-                changes.push((column.key, rows, texts));
-            }
-        }
-        let mut changed = vec![];
-        for (key, rows, texts) in changes {
-            let entries = self.entries(call, owner, rows.clone())?;
-            self.edit(call, Edit::SetTexts { owner, entries, key: key.clone(), texts })?;
-            changed.push(ChangedColumn { key, rows });
-        }
+            let replaced = search.replace(text, &replacement)?;
+            bytes += replaced.len();
+            if bytes > limit { Err(GuestFault::Edits { bytes, limit }) } else { Ok(Some(replaced.into_owned())) }
+        })?;
+        let changed = changed.into_iter().map(|it| ChangedColumn { key: it.key, rows: it.rows }).collect();
+        self.edit(call, edit)?;
         Ok(changed)
     }
 }

@@ -2,6 +2,8 @@
 //! arena, a new key is a dense column, a dropped span a cleared bit. The wire
 //! stays as it came until the splice at the chain's end.
 
+use std::collections::BTreeMap;
+
 use super::index::{AddedColumn, Holder, Index, Kind, Owner, Rows, Slice, State, Value};
 use super::wire::{fields, push_varint};
 
@@ -47,10 +49,28 @@ pub enum Edit {
     Drop { entries: Vec<u32>, reason: String },
     Set { owner: Owner, entries: Vec<u32>, key: String, value: NewValue },
     SetTexts { owner: Owner, entries: Vec<u32>, key: String, texts: Texts },
+    /// Each text in its own place, also where a key occurs twice.
+    Rewrite { owner: Owner, places: Vec<Place>, texts: Texts },
     Remove { owner: Owner, entries: Vec<u32>, key: String },
     SetNames { entries: Vec<u32>, names: Vec<String> },
     SetStatus { entries: Vec<u32>, code: u8, message: String },
     SetTenant { entries: Vec<u32>, tenant: String },
+}
+
+/// One text attribute, known by where its text is: an edit of the same call that
+/// gave it another value comes first, and then it is not rewritten.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    entry: u32,
+    key: u32,
+    was: Slice,
+}
+
+/// The rows under one key whose texts a rewrite changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    pub key: String,
+    pub rows: Vec<u32>,
 }
 
 /// Spans that a call dropped, and the reason it gave.
@@ -74,6 +94,7 @@ impl Index {
                 Edit::Drop { entries, reason } => drops.push((entries, reason)),
                 Edit::Set { owner, entries, key, value } => self.set_one(owner, &entries, &key, &value),
                 Edit::SetTexts { owner, entries, key, texts } => self.set_texts(owner, &entries, &key, &texts),
+                Edit::Rewrite { owner, places, texts } => self.rewrite(owner, &places, &texts),
                 Edit::Remove { owner, entries, key } => self.remove(owner, &entries, &key),
                 Edit::SetNames { entries, names } => self.set_names(&entries, &names),
                 Edit::SetStatus { entries, code, message } => self.set_status(&entries, code, &message),
@@ -86,16 +107,22 @@ impl Index {
         dropped
     }
 
-    /// At most so many bytes would these edits add to what the batch takes on the wire.
+    /// At most so many bytes would these edits add to what the batch takes, on
+    /// the wire and in the overlay.
     pub fn growth_of(&self, edits: &[Edit]) -> usize {
+        // A key that is new to some owner takes a column over all of them.
+        let column = |owner| self.entries(owner) * size_of::<Option<Value>>();
+        let sets = |entries: &[u32], key: &str, value: usize| entries.len().saturating_mul(key.len() + value + OVERHEAD);
         let each = |edit: &Edit| match edit {
-            Edit::Set { entries, key, value, .. } => entries.len().saturating_mul(key.len() + value.len() + OVERHEAD),
-            Edit::SetTexts { entries, key, texts, .. } if texts.codes.is_empty() => {
-                texts.data.len() + entries.len().saturating_mul(key.len() + OVERHEAD)
-            }
-            Edit::SetTexts { entries, key, texts, .. } => {
+            Edit::Set { owner, entries, key, value } => sets(entries, key, value.len()).saturating_add(column(*owner)),
+            Edit::SetTexts { owner, entries, key, texts } => {
                 let each = |&code: &u32| text_range(texts, code as usize).len();
-                texts.codes.iter().map(each).sum::<usize>() + entries.len().saturating_mul(key.len() + OVERHEAD)
+                let repeated = texts.codes.iter().map(each).fold(0, usize::saturating_add);
+                sets(entries, key, 0) + texts.data.len() + repeated + column(*owner)
+            }
+            Edit::Rewrite { places, texts, .. } => {
+                let keys = places.iter().map(|place| self.key(place.key).len() + OVERHEAD);
+                texts.data.len() + keys.sum::<usize>()
             }
             Edit::SetNames { entries, names } => {
                 names.iter().map(String::len).sum::<usize>() + entries.len() * OVERHEAD
@@ -135,6 +162,53 @@ impl Index {
             Some(Value { slice, kind: Kind::Text })
         };
         self.set(owner, entries, key, value);
+    }
+
+    /// What to write so that each text attribute for which `rewrite` has another
+    /// text gets it, and the rows that this changes, by key.
+    pub fn rewrites<E>(
+        &self,
+        owner: Owner,
+        mut rewrite: impl FnMut(&str) -> Result<Option<String>, E>,
+    ) -> Result<(Edit, Vec<Changed>), E> {
+        let (mut places, mut texts, mut changed) = (vec![], Texts::default(), BTreeMap::<u32, Vec<u32>>::new());
+        for (row, entry) in self.live(owner).enumerate() {
+            for (key, value) in self.attributes_of(owner, entry).filter(|(_, value)| value.kind == Kind::Text) {
+                let text = std::str::from_utf8(self.bytes(value.slice)).unwrap_or_default();
+                let Some(text) = rewrite(text)? else { continue };
+                places.push(Place { entry: entry as u32, key, was: value.slice });
+                texts.data.extend_from_slice(text.as_bytes());
+                texts.ends.push(texts.data.len() as u32);
+                changed.entry(key).or_default().push(row as u32);
+            }
+        }
+        let name = |key| String::from_utf8_lossy(self.key(key)).into_owned();
+        let changed = changed.into_iter().map(|(key, rows)| Changed { key: name(key), rows }).collect();
+        Ok((Edit::Rewrite { owner, places, texts }, changed))
+    }
+
+    fn rewrite(&mut self, owner: Owner, places: &[Place], texts: &Texts) {
+        let base = self.keep(&texts.data).at;
+        for (at, place) in places.iter().enumerate() {
+            let range = text_range(texts, at);
+            let slice = Slice { at: base + range.start as u32, len: range.len() as u32 };
+            let (entry, key) = (place.entry as usize, place.key);
+            let Some(holder) = self.holder(owner, entry).copied() else { continue };
+            let run = self.attributes[owner as usize].get_mut(holder.attributes.range()).unwrap_or_default();
+            let mut held = run.iter_mut().filter(|it| it.key == key && it.state != State::Removed);
+            let columns = self.added[owner as usize].iter_mut().filter(|column| column.key == key);
+            let mut added = columns.filter_map(|column| column.values.get_mut(entry)?.as_mut());
+            if let Some(attribute) = held.find(|it| it.value.slice == place.was) {
+                attribute.value = Value { slice, kind: Kind::Text };
+                attribute.state = State::Edited;
+            } else if let Some(value) = added.find(|value| value.slice == place.was) {
+                *value = Value { slice, kind: Kind::Text };
+            } else {
+                continue;
+            }
+            self.growth += range.len() + self.key(key).len() + OVERHEAD;
+            self.mark_dirty(owner, entry);
+        }
     }
 
     /// Leaves exactly one attribute of the key on each entry.

@@ -263,6 +263,11 @@ impl Index {
         buffer.get(at..at + slice.len as usize).unwrap_or_default()
     }
 
+    /// How many bytes the arena can still take: offsets are 32-bit.
+    pub fn room(&self) -> usize {
+        (u32::MAX as usize).saturating_sub(self.wire.len() + self.arena.len())
+    }
+
     /// Keeps `bytes` for as long as the index lives.
     pub(super) fn keep(&mut self, bytes: &[u8]) -> Slice {
         let at = (self.wire.len() + self.arena.len()) as u32;

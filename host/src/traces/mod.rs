@@ -22,7 +22,7 @@ mod wire;
 use std::sync::Arc;
 
 pub use columns::{Packed, Read, TextColumn};
-pub use edit::{Dropped, Edit, NewValue, Texts};
+pub use edit::{Changed, Dropped, Edit, NewValue, Texts};
 pub use index::{Index, Kind, Owner};
 pub use json::{JsonError, parse as parse_value};
 pub use message::{Message, PREFIX};

@@ -39,6 +39,33 @@ proptest! {
     }
 
     #[test]
+    fn a_rewrite_changes_each_text_in_its_own_place(bytes in choices()) {
+        let mut choices = Choices::new(&bytes);
+        let mut share = choices.share(4);
+        let case = Case::new(&mut choices);
+        let mut batch = case.batch();
+        let mut model = Model::new(case.decoded);
+        let first = fuzz::edits(&mut share, batch.index().unwrap(), false);
+        batch.apply(first.clone()).unwrap();
+        model.apply(&first);
+        let rewrite = |text: &str| (text.len() % 2 == 1).then(|| format!("{text}@{text}"));
+        for owner in Owner::ALL {
+            let edit = batch.index().unwrap().rewrites(owner, |text| Ok::<_, ()>(rewrite(text))).unwrap().0;
+            batch.apply(vec![edit]).unwrap();
+            model.rewrite_texts(owner, rewrite);
+        }
+        assert_reads(batch.index().unwrap(), &model);
+        let parcels = batch.finish();
+        if let [parcel] = parcels.as_slice() {
+            let dropped = model.live.contains(&false);
+            prop_assert_eq!(parcel.spans, model.rows(Owner::Span).len());
+            if !dropped {
+                assert_same(&decode(&parcel.message.bytes()), &model.parcel(true, |_| true));
+            }
+        }
+    }
+
+    #[test]
     fn text_edits_of_every_span_equal_those_on_decoded_structs(bytes in choices()) {
         let mut choices = Choices::new(&bytes);
         let case = Case::in_style(&mut choices, Style::default());

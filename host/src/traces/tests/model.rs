@@ -154,6 +154,8 @@ impl Model {
                 Edit::Remove { owner, entries, key } => {
                     entries.iter().for_each(|&entry| self.remove(*owner, entry as usize, key));
                 }
+                // It comes of `Index::rewrites` alone, and has `rewrite_texts` as its model.
+                Edit::Rewrite { .. } => unreachable!(),
                 Edit::SetNames { entries, names } => {
                     for (&entry, name) in entries.iter().zip(names) {
                         self.span_mut(entry as usize).name = name.clone();
@@ -167,6 +169,22 @@ impl Model {
                 }
                 Edit::SetTenant { entries, tenant } => {
                     entries.iter().for_each(|&entry| self.tenants[entry as usize] = tenant.clone());
+                }
+            }
+        }
+    }
+
+    /// Every text attribute that `rewrite` has another text for gets it.
+    pub fn rewrite_texts(&mut self, owner: Owner, rewrite: impl Fn(&str) -> Option<String>) {
+        for entry in self.rows(owner) {
+            if self.attributes(owner, entry).is_empty() {
+                continue;
+            }
+            for attribute in self.attributes_mut(owner, entry) {
+                if let Some(AnyValue { value: Some(Value::StringValue(text)) }) = &mut attribute.value
+                    && let Some(new) = rewrite(text)
+                {
+                    *text = new;
                 }
             }
         }

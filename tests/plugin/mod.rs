@@ -1,0 +1,4 @@
+//! The plugin interface, by a guest that does what its config lists.
+
+mod edits;
+mod reads;
