@@ -120,7 +120,7 @@ fn run(options: &Options) -> Result<()> {
     let systems = choose_systems(options)?;
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("no target folder")?;
     let guest = if systems.iter().any(System::has_plugins) { systems::build_guest(target)? } else { PathBuf::new() };
-    let folder = tempfile::tempdir()?;
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let cpus = Cpus::divide()?;
     // After the guest's build, which may use every CPU; all threads inherit it.
     cpus.pin_load()?;

@@ -1,9 +1,11 @@
 //! The container image that `VESPID_IMAGE` names, run as a careful operator
 //! would. `VESPID_CONTAINERS` is the command for containers, by default `podman`.
 
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
+use prost::Message as _;
 use serde_json::json;
 use tempfile::TempDir;
 use tonic::Code;
@@ -16,8 +18,6 @@ use crate::support::guests::guest;
 use crate::support::send::Call;
 use crate::support::spans::{all, attribute};
 use crate::support::{Reply, Setup, Sink, to, wait_for};
-
-use prost::Message as _;
 
 /// The largest image, in bytes.
 const LARGEST: u64 = 40_000_000;
@@ -82,11 +82,11 @@ impl Drop for Container<'_> {
 /// A folder that any user can read.
 fn volume(files: &[(&str, &[u8])]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     for (name, content) in files {
         let path = folder.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     }
     folder
 }
@@ -106,7 +106,7 @@ fn a_locked_down_container_carries_spans_and_drains_as_process_1() {
         .set("extensions.health_check.endpoint", json!(health))
         .set("service.telemetry.metrics.readers", json!([reader]))
         .text();
-    let files = volume(&[("config.yaml", config.as_bytes()), ("tidy.wasm", &std::fs::read(guest("tidy")).unwrap())]);
+    let files = volume(&[("config.yaml", config.as_bytes()), ("tidy.wasm", &fs::read(guest("tidy")).unwrap())]);
 
     let container = Container::named(&image, "locked");
     let mut command = image.run(&container.1);
@@ -117,7 +117,7 @@ fn a_locked_down_container_carries_spans_and_drains_as_process_1() {
     assert_eq!(Call::get(health.parse().unwrap(), "/").status, 200);
 
     // As the system sees it: process 1 of its own, another user, no rights.
-    let status = std::fs::read_to_string(format!("/proc/{}/status", container.inspect("{{.State.Pid}}"))).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", container.inspect("{{.State.Pid}}"))).unwrap();
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
     assert_eq!(field("NSpid:").split_whitespace().last(), Some("1"));
     assert!(field("Uid:").starts_with("65532"), "{status}");
@@ -192,10 +192,15 @@ fn the_image_is_small_and_holds_the_program_alone() {
     let archive = image.command(&["export", &container.1]).output().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let tar = folder.path().join("image.tar");
-    std::fs::write(&tar, archive.stdout).unwrap();
+    fs::write(&tar, archive.stdout).unwrap();
     let files = output(Command::new("tar").arg("-tf").arg(tar)).expect("the image can be exported");
-    let ours = |file: &&str| !file.ends_with('/') && !["dev/", "proc/", "run/", "sys/"].iter().any(|it| file.starts_with(it));
+    let ours =
+        |file: &&str| !file.ends_with('/') && !["dev/", "proc/", "run/", "sys/"].iter().any(|it| file.starts_with(it));
     let mut found: Vec<&str> = files.lines().filter(ours).collect();
     found.sort_unstable();
-    assert_eq!(found, ["etc/ssl/certs/ca-certificates.crt", "etc/vespid/config.yaml", "vespid"], "no shell, nothing else");
+    assert_eq!(
+        found,
+        ["etc/ssl/certs/ca-certificates.crt", "etc/vespid/config.yaml", "vespid"],
+        "no shell, nothing else"
+    );
 }

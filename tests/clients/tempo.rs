@@ -42,9 +42,8 @@ impl Tempo {
         let folder = tempfile::tempdir().unwrap();
         let [query, internal, grpc, http] = free_ports();
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let server = format!(
-            "http_listen_address: 127.0.0.1\n  grpc_listen_address: 127.0.0.1\n  grpc_listen_port: {internal}"
-        );
+        let server =
+            format!("http_listen_address: 127.0.0.1\n  grpc_listen_address: 127.0.0.1\n  grpc_listen_port: {internal}");
         let config = [
             ("http_listen_address: 0.0.0.0", server.as_str()),
             ("http_listen_port: 3200", &format!("http_listen_port: {query}")),
@@ -62,14 +61,8 @@ impl Tempo {
         command.arg("-target=all").arg("-config.file").arg(file).current_dir(folder.path());
         let mut process = Process::spawn(&mut command);
         process.wait_for_log("server listening on addresses");
-        let tempo = Self {
-            query: at(query),
-            grpc: at(grpc),
-            http: at(http),
-            tenant: None,
-            _process: process,
-            _folder: folder,
-        };
+        let tempo =
+            Self { query: at(query), grpc: at(grpc), http: at(http), tenant: None, _process: process, _folder: folder };
         wait_for("Tempo to be ready", || (tempo.get("/ready", None).0 == 200).then_some(()));
         Some(tempo)
     }
@@ -199,7 +192,8 @@ fn a_plugin_spreads_one_batch_over_two_tenants_of_tempo() {
         {"op": "set-tenant", "rows": [1], "tenant": "team-b"},
     ]);
     for (exporter, settings) in [("otlp", to(tempo.grpc())), ("otlphttp", to_http(tempo.http()))] {
-        let collector = Setup::new().processor("wasm/split", script(steps.clone())).exporter(exporter, settings).start();
+        let collector =
+            Setup::new().processor("wasm/split", script(steps.clone())).exporter(exporter, settings).start();
         let spans = vec![recent("first"), recent("second"), recent("third")];
         let traces: Vec<Vec<u8>> = spans.iter().map(|span| span.trace_id.clone()).collect();
         collector.send(&request(spans)).expect_ok();

@@ -134,7 +134,7 @@ impl Process {
     pub fn end_of_output(&self) -> String {
         const LINES: usize = 5;
         let text = String::from_utf8_lossy(&std::fs::read(&self.output).unwrap_or_default()).into_owned();
-        let lines: Vec<&str> = text.lines().collect();
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         lines[lines.len().saturating_sub(LINES)..].join(" / ")
     }
 }

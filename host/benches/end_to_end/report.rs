@@ -92,36 +92,44 @@ pub fn markdown(rows: &[Row]) -> String {
         text.push_str("\n| system | start to first answer, ms |\n|---|---|\n");
     }
     for row in starts {
-        let figure = Spread::of(row.starts.clone()).map(|spread| spread.show(1));
-        text.push_str(&format!("| {} | {} |\n", row.system, or_failure(row, figure)));
+        text.push_str(&format!("| {} | {} |\n", row.system, cell(Spread::of(row.starts.clone()), 1)));
     }
+    text.push('\n');
+    text.push_str(&failures(rows));
     text
 }
 
 fn line(rows: &[Row], row: &Row) -> String {
-    let cell = |spread: Option<Spread>, digits| spread.map_or("–".to_owned(), |spread| spread.show(digits));
     let total = |of: fn(&Measurement) -> u64| row.rounds.iter().map(of).sum::<u64>();
     format!(
         "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
         row.scenario.name(),
         row.system,
-        or_failure(row, row.spread(|round| round.cpu_us_per_span).map(|spread| spread.show(3))),
+        cell(row.spread(|round| round.cpu_us_per_span), 3),
         cell(ratio(rows, row, FORWARDER), 2),
         cell(ratio(rows, row, VESPID), 2),
-        row.spread(|round| round.spans_per_second).map_or("–".to_owned(), |spread| format!("{:.0}", spread.median)),
-        row.spread(|round| round.cpu_percent).map_or("–".to_owned(), |spread| format!("{:.1}", spread.median)),
+        middle(row.spread(|round| round.spans_per_second), 0),
+        middle(row.spread(|round| round.cpu_percent), 1),
         cell(row.spread(|round| round.peak_mib), 1),
         total(|round| round.failed),
         total(|round| round.lost),
     )
 }
 
-fn or_failure(row: &Row, figure: Option<String>) -> String {
-    match (&row.failure, figure) {
-        (Some(failure), Some(figure)) => format!("{figure}, then {}", failure.replace('|', "/")),
-        (Some(failure), None) => failure.replace('|', "/"),
-        (None, figure) => figure.unwrap_or("–".to_owned()),
-    }
+const NOTHING: &str = "–";
+
+fn cell(spread: Option<Spread>, digits: usize) -> String {
+    spread.map_or(NOTHING.to_owned(), |spread| spread.show(digits))
+}
+
+fn middle(spread: Option<Spread>, digits: usize) -> String {
+    spread.map_or(NOTHING.to_owned(), |spread| format!("{:.digits$}", spread.median))
+}
+
+/// Nothing for a row that went well.
+fn failures(rows: &[Row]) -> String {
+    let failed = rows.iter().filter_map(|row| Some((row, row.failure.as_ref()?)));
+    failed.map(|(row, failure)| format!("- {} {}: {failure}\n", row.scenario.name(), row.system)).collect()
 }
 
 pub fn json(rows: &[Row], conditions: Value) -> Value {

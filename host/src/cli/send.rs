@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::run::runtime;
 use super::sample;
@@ -30,18 +31,28 @@ pub(super) struct SendArgs {
 
 pub(super) fn execute(args: &SendArgs) -> anyhow::Result<()> {
     runtime(1)?.block_on(async {
-        let sender = Sender::new(&args.endpoint)?;
-        let mut sent = 0;
-        loop {
-            let (trace, spans) = sender.send().await?;
-            println!("sent {spans} spans; trace {trace}");
-            sent += 1;
-            if sent == args.count {
-                return Ok(());
-            }
-            tokio::time::sleep(args.interval).await;
+        // As process 1 of a container it would not hear of its end by itself.
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            sent = send(args) => sent,
+            _ = terminate.recv() => Ok(()),
+            _ = tokio::signal::ctrl_c() => Ok(()),
         }
     })
+}
+
+async fn send(args: &SendArgs) -> anyhow::Result<()> {
+    let sender = Sender::new(&args.endpoint)?;
+    let mut sent = 0;
+    loop {
+        let (trace, spans) = sender.send().await?;
+        println!("sent {spans} spans; trace {trace}");
+        sent += 1;
+        if sent == args.count {
+            return Ok(());
+        }
+        tokio::time::sleep(args.interval).await;
+    }
 }
 
 /// Where the command line stands in error messages.

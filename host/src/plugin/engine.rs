@@ -2,7 +2,7 @@
 //! the cache of compiled modules.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -101,11 +101,12 @@ impl Clockwork {
     /// target and on the engine's settings, and its name says all of them.
     pub fn compile(&self, wasm: &[u8], digest: &[u8]) -> wasmtime::Result<Component> {
         let file = self.cache_file(digest);
-        if let Some(compiled) = file.as_deref().and_then(read_cached) {
+        if let Some(file) = file.as_deref().filter(|file| is_whole(file)) {
             // SAFETY: the file is in a folder that only this user can write to
             // (`private`), was written whole by `write_cached`, whose checksum
-            // matched, and is named for this very engine.
-            match unsafe { Component::deserialize(&self.engine, &compiled) } {
+            // matched, and is named for this very engine. It is mapped, so that
+            // only the pages that run take memory.
+            match unsafe { Component::deserialize_file(&self.engine, file) } {
                 Ok(component) => return Ok(component),
                 Err(error) => tracing::warn!(%error, "a cached module cannot be used; it is compiled again"),
             }
@@ -157,22 +158,35 @@ fn cache_folder() -> Option<PathBuf> {
     })
 }
 
-/// The compiled module in a file that we wrote, or `None` where it is not whole.
-/// The last eight bytes are a checksum: a torn or flipped file is never run.
-fn read_cached(file: &Path) -> Option<Vec<u8>> {
-    private(file.parent()?).then_some(())?;
-    let mut bytes = fs::read(file).ok()?;
-    let checksum = u64::from_le_bytes(*bytes.last_chunk::<8>()?);
-    bytes.truncate(bytes.len() - 8);
-    if XxHash3_64::oneshot(&bytes) == checksum {
-        Some(bytes)
-    } else {
-        tracing::warn!(file = %file.display(), "a cached module is damaged; it is compiled again");
-        None
-    }
+/// The checksum's file beside a compiled module's.
+fn checksum_file(file: &Path) -> PathBuf {
+    file.with_extension("xxh3")
 }
 
-/// Writes to a file of its own and renames, so that no reader sees half of it.
+/// Whether a compiled module is as it was written: a torn or flipped file is never run.
+fn is_whole(file: &Path) -> bool {
+    if !file.parent().is_some_and(private) {
+        return false;
+    }
+    let Ok(mut module) = fs::File::open(file) else { return false };
+    let mut hasher = XxHash3_64::new();
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        match module.read(&mut piece) {
+            Ok(0) => break,
+            Ok(read) => std::hash::Hasher::write(&mut hasher, piece.get(..read).unwrap_or_default()),
+            Err(_) => return false,
+        }
+    }
+    let written = fs::read(checksum_file(file));
+    let whole = written.is_ok_and(|sum| sum == std::hash::Hasher::finish(&hasher).to_le_bytes());
+    if !whole {
+        tracing::warn!(file = %file.display(), "a cached module is damaged; it is compiled again");
+    }
+    whole
+}
+
+/// Writes to files of their own and renames, so that no reader sees half of one.
 fn write_cached(file: &Path, compiled: &[u8]) -> std::io::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("."));
     create_private(folder)?;
@@ -180,13 +194,10 @@ fn write_cached(file: &Path, compiled: &[u8]) -> std::io::Result<()> {
         return Err(std::io::Error::other("others can write to the cache folder"));
     }
     let draft = folder.join(format!(".{}-{:016x}", std::process::id(), fastrand::u64(..)));
-    let write = || -> std::io::Result<()> {
-        let mut out = fs::File::create(&draft)?;
-        out.write_all(compiled)?;
-        out.write_all(&XxHash3_64::oneshot(compiled).to_le_bytes())?;
-        fs::rename(&draft, file)
-    };
-    write().inspect_err(|_| {
+    let write = |target: &Path, bytes: &[u8]| fs::write(&draft, bytes).and_then(|()| fs::rename(&draft, target));
+    let sum = XxHash3_64::oneshot(compiled).to_le_bytes();
+    // A new module beside an old sum is taken for damaged, and made anew: never the other way round.
+    write(file, compiled).and_then(|()| write(&checksum_file(file), &sum)).inspect_err(|_| {
         let _ = fs::remove_file(&draft);
     })
 }

@@ -1,0 +1,5 @@
+//! The exporters' side of OTLP.
+
+mod answers;
+mod sending;
+mod tls;

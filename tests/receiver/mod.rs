@@ -1,0 +1,17 @@
+//! The receiver's side of OTLP.
+
+mod grpc;
+mod http;
+mod requests;
+
+use serde_json::{Value, json};
+
+/// A limit of 1 MiB on both protocols.
+const LIMIT: usize = 1 << 20;
+
+fn limits() -> [(&'static str, Value); 2] {
+    [
+        ("receivers.otlp.protocols.grpc.max_recv_msg_size_mib", json!(1)),
+        ("receivers.otlp.protocols.http.max_request_body_size", json!(LIMIT)),
+    ]
+}
