@@ -5,8 +5,9 @@
 #   docker run --rm -p 4317:4317 -p 4318:4318 -p 13133:13133 vespid
 #
 # Give it your own config, and plugins beside it, by a volume at /etc/vespid.
-# Compiled plugins are kept between starts where VESPID_CACHE_DIR names a
-# writable volume; without one each start compiles them, in about 50 ms each.
+# Compiled plugins are kept between starts where VESPID_CACHE_DIR names a volume
+# that the program's user owns; without one each start compiles them, which costs
+# up to a second of CPU time for each.
 ARG BUILDER=rust:1.95-bookworm
 FROM ${BUILDER} AS build
 

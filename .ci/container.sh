@@ -7,7 +7,8 @@
 # skips. Everything it keeps is under target/container: a second run is quick.
 set -eu
 cd "$(dirname "$0")/.."
-target=${CARGO_TARGET_DIR:-$PWD/target}
+mkdir -p "${CARGO_TARGET_DIR:-target}"
+target=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)
 work=$target/container
 image=localhost/vespid:ci
 
@@ -23,6 +24,7 @@ for tool in buildah podman runc; do
     command -v "$tool" >/dev/null || missing="$missing $tool"
 done
 command -v musl-gcc >/dev/null || missing="$missing musl-tools"
+[ -f /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 if [ -n "$missing" ]; then
     command -v apt-get >/dev/null || skip "there is no apt-get to install$missing"
     echo "container: installing$missing"
@@ -36,13 +38,13 @@ rustup target list --installed | grep -q "^$musl$" || rustup target add "$musl"
 # The builder: nothing but links to where the mounts below will be.
 mkdir -p "$work/tmp" "$work/run"
 rm -rf "$work/builder"
-mkdir -p "$work/builder/etc/ssl" "$work/builder/tmp" "$work/builder/var/tmp"
+mkdir -p "$work/builder/etc/ssl/certs" "$work/builder/tmp" "$work/builder/var/tmp"
 for folder in bin lib lib64 sbin; do
     ln -s "usr/$folder" "$work/builder/$folder"
 done
 cp /etc/passwd /etc/group /etc/ld.so.cache "$work/builder/etc/"
 cp -r /etc/alternatives "$work/builder/etc/"
-cp -rL /etc/ssl/certs "$work/builder/etc/ssl/"
+cp -L /etc/ssl/certs/ca-certificates.crt "$work/builder/etc/ssl/certs/"
 
 storage="--storage-driver vfs --root $work/storage --runroot $work/run"
 # buildah keeps the caches of RUN steps in TMPDIR.
@@ -63,6 +65,9 @@ build bud --quiet --isolation chroot --build-arg BUILDER=localhost/vespid-builde
     --tag "$image" . >"$work/build.log" 2>&1 \
     || { tail -n 40 "$work/build.log" >&2; exit 1; }
 
+# What earlier runs left has no name any more.
+build rmi --prune >/dev/null 2>&1 || true
+
 echo "container: testing $image"
 VESPID_CONTAINERS="podman $storage --runtime runc" VESPID_IMAGE=$image \
-    cargo test --package vespid --test vespid_tests -- --nocapture container
+    cargo test --locked --package vespid --test vespid_tests -- --nocapture clients::container

@@ -1,6 +1,7 @@
 //! What users are promised, shown on the real binary over real sockets.
 
 mod architecture;
+mod clients;
 mod config;
 mod exporter;
 mod hostile;

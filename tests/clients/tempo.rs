@@ -251,3 +251,34 @@ fn the_tempo_example_works_as_its_readme_says() {
     collector.signal(libc::SIGTERM);
     assert_eq!(collector.wait().code, Some(0));
 }
+
+#[test]
+fn the_tempo_examples_compose_file_names_files_and_services_that_exist() {
+    let folder = root().join("examples/tempo");
+    let read =
+        |name: &str| -> Value { serde_yaml::from_str(&std::fs::read_to_string(folder.join(name)).unwrap()).unwrap() };
+    let compose = read("compose.yaml");
+    let services = compose["services"].as_object().unwrap();
+    for (name, service) in services {
+        for volume in service["volumes"].as_array().into_iter().flatten() {
+            let source = volume.as_str().unwrap().split(':').next().unwrap();
+            // What the plugin's build makes is there after the README's first line.
+            let file = source.split_once("/target/").map_or(source, |(project, _)| project);
+            let there = if file.starts_with('.') {
+                folder.join(file).exists()
+            } else {
+                compose["volumes"].as_object().unwrap().contains_key(file)
+            };
+            assert!(there, "`{name}` mounts `{source}`");
+        }
+        for needed in service["depends_on"].as_array().into_iter().flatten() {
+            assert!(services.contains_key(needed.as_str().unwrap()));
+        }
+    }
+    assert!(folder.join(services["vespid"]["build"].as_str().unwrap()).join("Dockerfile").is_file());
+    let port = |url: &Value| url.as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
+    assert_eq!(read("grafana/datasources.yaml")["datasources"][0]["url"], "http://tempo:3200");
+    assert_eq!(read("tempo.yaml")["server"]["http_listen_port"], 3200);
+    assert_eq!(read("vespid.yaml")["exporters"]["otlp/tempo"]["endpoint"], "tempo:4317");
+    assert_eq!(port(&read("tempo.yaml")["distributor"]["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"]), "4317");
+}

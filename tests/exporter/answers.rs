@@ -135,7 +135,9 @@ fn a_destination_that_is_no_grpc_server_is_told_by_its_http_status() {
     let sink = Sink::start();
     let collector = Setup::line(&sink).start();
     let mut expected = 0;
-    for (status, retried) in [(429, true), (502, true), (503, true), (504, true), (400, false), (401, false), (404, false), (500, false)] {
+    for (status, retried) in
+        [(429, true), (502, true), (503, true), (504, true), (400, false), (401, false), (404, false), (500, false)]
+    {
         sink.answer_next([Reply::http(status, "as told")]);
         let answer = collector.send(&request(spans(1)));
         assert_eq!(answer.code == Code::Ok, retried, "{status}: {}", answer.message);

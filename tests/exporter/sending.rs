@@ -8,6 +8,9 @@ use crate::support::sink::Down;
 use crate::support::spans::spans;
 use crate::support::{Collector, Reply, Setup, Sink, request, to};
 
+/// Each exporter, and what makes its settings.
+const PROTOCOLS: [(&str, fn(String) -> Value); 2] = [("otlp", to), ("otlphttp", to_http)];
+
 fn start<const N: usize>(sink: &Sink, keys: [(&str, Value); N]) -> Collector {
     Setup::new().exporter("otlp", with(to(sink), keys)).start()
 }
@@ -16,11 +19,11 @@ fn start<const N: usize>(sink: &Sink, keys: [(&str, Value); N]) -> Collector {
 fn a_destination_that_does_not_answer_in_time_is_given_up_on() {
     let off = ("retry_on_failure", json!({"enabled": false}));
     let slow = ("timeout", json!("100ms"));
-    for settings in [to, to_http] {
+    for (id, settings) in PROTOCOLS {
         let sink = Sink::start();
         sink.answer(Reply::Hold);
-        let id = if settings(&sink)["endpoint"].as_str().unwrap().starts_with("http") { "otlphttp" } else { "otlp" };
-        let collector = Setup::new().exporter(id, with(settings(&sink), [off.clone(), slow.clone()])).start();
+        let settings = with(settings(sink.to_string()), [off.clone(), slow.clone()]);
+        let collector = Setup::new().exporter(id, settings).start();
         collector.send(&request(spans(1))).expect(Code::Unavailable, "did not answer within 100ms");
         collector.finish();
     }
@@ -36,7 +39,7 @@ fn a_timeout_is_retried() {
     collector.finish();
 }
 
-fn comes_up(id: &str, settings: impl Fn(String) -> Value) {
+fn comes_up((id, settings): (&str, fn(String) -> Value)) {
     let down = Down::new();
     let mut collector = Setup::new().exporter(id, settings(down.address().to_string())).start();
     let pending = collector.start_send(&request(spans(3)));
@@ -51,20 +54,20 @@ fn comes_up(id: &str, settings: impl Fn(String) -> Value) {
 
 #[test]
 fn a_destination_that_comes_up_gets_what_waited_over_grpc() {
-    comes_up("otlp", to);
+    comes_up(PROTOCOLS[0]);
 }
 
 #[test]
 fn a_destination_that_comes_up_gets_what_waited_over_http() {
-    comes_up("otlphttp", to_http);
+    comes_up(PROTOCOLS[1]);
 }
 
 #[test]
 fn a_destination_that_hangs_up_is_tried_again() {
-    for (id, settings) in [("otlp", to as fn(&Sink) -> Value), ("otlphttp", to_http)] {
+    for (id, settings) in PROTOCOLS {
         let sink = Sink::start();
         sink.answer_next([Reply::HangUp, Reply::HangUp]);
-        let collector = Setup::new().exporter(id, settings(&sink)).start();
+        let collector = Setup::new().exporter(id, settings(sink.to_string())).start();
         collector.send(&request(spans(2))).expect_ok();
         assert_eq!(sink.wait(3).len(), 3, "{id}");
         collector.finish();
@@ -162,9 +165,9 @@ fn one_slow_destination_does_not_hold_another_up() {
 #[test]
 fn headers_of_the_config_go_with_every_request() {
     let headers = json!({"X-Scope-OrgID": "blue", "authorization": "Bearer s3cret"});
-    for (id, settings) in [("otlp", to as fn(&Sink) -> Value), ("otlphttp", to_http)] {
+    for (id, settings) in PROTOCOLS {
         let sink = Sink::start();
-        let settings = with(settings(&sink), [("headers", headers.clone())]);
+        let settings = with(settings(sink.to_string()), [("headers", headers.clone())]);
         let collector = Setup::new().exporter(id, settings).start();
         collector.send(&request(spans(1))).expect_ok();
         let received = sink.wait(1).pop().unwrap();

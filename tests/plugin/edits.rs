@@ -7,8 +7,8 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use serde_json::{Value as Json, json};
 
 use crate::support::config::{to_http, with};
-use crate::support::spans::{Request, all, int, names, pair, request, spans, text, value};
-use crate::support::{Collector, Setup, Sink, script, span, to};
+use crate::support::spans::{Request, int, names, pair, spans, text, value};
+use crate::support::{Collector, Setup, Sink, request, script, span, to};
 
 /// What arrives of a request after these steps, and the collector's end.
 fn after(steps: Json, sent: &Request) -> Request {
@@ -148,7 +148,8 @@ fn dropped_spans_go_with_their_reason_and_rows_count_from_before_the_drop() {
     collector.send(&request(spans(5))).expect_ok();
     assert_eq!(names(&sink.only()), ["span 1", "last"]);
     let metrics = collector.metrics();
-    let dropped = |reason| metrics.sum("vespid_processor_dropped_spans", &[("processor", "wasm/edit"), ("reason", reason)]);
+    let dropped =
+        |reason| metrics.sum("vespid_processor_dropped_spans", &[("processor", "wasm/edit"), ("reason", reason)]);
     assert_eq!((dropped("noise"), dropped("more")), (2, 1));
     collector.finish();
 }
@@ -221,7 +222,8 @@ fn a_plugins_tenant_stands_over_the_exporters_own() {
     let steps = json!([{"op": "set-tenant", "rows": [0], "tenant": "blue"}]);
     let collector = Setup::new().exporter("otlp", exporter).processor("wasm/edit", script(steps)).start();
     collector.send(&request(spans(2))).expect_ok();
-    let expected = [(Some("blue".to_owned()), vec!["span 0".to_owned()]), (Some("usual".to_owned()), vec!["span 1".to_owned()])];
+    let expected =
+        [(Some("blue".to_owned()), vec!["span 0".to_owned()]), (Some("usual".to_owned()), vec!["span 1".to_owned()])];
     assert_eq!(tenants(&sink, 2), expected);
     collector.finish();
 }

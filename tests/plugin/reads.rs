@@ -64,7 +64,7 @@ fn rich() -> Request {
         span.links = if seed % 2 == 1 { vec![link] } else { vec![] };
         span
     };
-    let mut scope = |name: &str, spans: Vec<Span>| {
+    let scope = |name: &str, spans: Vec<Span>| {
         let mut scope = request(spans).resource_spans[0].scope_spans[0].clone();
         let scope_of = scope.scope.as_mut().unwrap();
         scope_of.name = name.into();
@@ -176,8 +176,10 @@ fn expected(request: &Request) -> Json {
         }
         resources.push(resource.resource.as_ref().map_or(&[][..], |resource| &resource.attributes));
     }
-    let events: Vec<_> = spans.iter().enumerate().flat_map(|(row, span)| span.events.iter().map(move |it| (row, it))).collect();
-    let links: Vec<_> = spans.iter().enumerate().flat_map(|(row, span)| span.links.iter().map(move |it| (row, it))).collect();
+    let events: Vec<_> =
+        spans.iter().enumerate().flat_map(|(row, span)| span.events.iter().map(move |it| (row, it))).collect();
+    let links: Vec<_> =
+        spans.iter().enumerate().flat_map(|(row, span)| span.links.iter().map(move |it| (row, it))).collect();
     let each = |show: &dyn Fn(&Span) -> Json| spans.iter().map(|span| show(span)).collect::<Vec<_>>();
     let known = |number: i32, most: i32| if (0..=most).contains(&number) { number } else { 0 };
     let names = each(&|span| json!(span.name));
@@ -231,7 +233,8 @@ fn normal(mut dump: Json) -> Json {
         for columns in ["text_columns", "text_columns_packed", "found", "matched"] {
             let listed = owner[columns].as_array().unwrap();
             let count = listed.len();
-            let by_key: Json = listed.iter().map(|it| (it["key"].as_str().unwrap().to_owned(), it["entries"].clone())).collect();
+            let by_key: Json =
+                listed.iter().map(|it| (it["key"].as_str().unwrap().to_owned(), it["entries"].clone())).collect();
             assert_eq!(by_key.as_object().unwrap().len(), count, "a key has one column");
             owner[columns] = by_key;
         }

@@ -161,7 +161,10 @@ fn the_limit_counts_after_decompression() {
     let answer = Call::grpc(collector.grpc()).header("grpc-encoding", "gzip").call(frame(1, &small));
     answer.expect(tonic::Code::ResourceExhausted, "larger than 1048576 bytes");
     assert_eq!(answer.details.retry_info(), None);
-    Call::http(collector.http()).header("content-encoding", "gzip").post(small).expect(413, "larger than 1048576 bytes");
+    Call::http(collector.http())
+        .header("content-encoding", "gzip")
+        .post(small)
+        .expect(413, "larger than 1048576 bytes");
     collector.finish();
     assert_eq!(sink.received().len(), 0);
 }
@@ -273,9 +276,7 @@ fn a_sender_that_goes_away_leaves_the_queue() {
     collector.wait_for_metric("otelcol_receiver_refused_spans", &[], 5);
     sink.release();
     first.answer().expect_ok();
-    wait_for("an empty queue", || {
-        (collector.metrics().sum("otelcol_exporter_queue_size", &[]) == 0).then_some(())
-    });
+    wait_for("an empty queue", || (collector.metrics().sum("otelcol_exporter_queue_size", &[]) == 0).then_some(()));
     collector.finish();
     assert_eq!(sink.received().len(), 1, "what nobody waits for is not sent");
 }

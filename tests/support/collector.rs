@@ -46,6 +46,8 @@ pub struct Process {
     child: Child,
     out: Output,
     log: Output,
+    /// The folder of its config.
+    folder: Option<TempDir>,
 }
 
 /// How a process ended.
@@ -62,7 +64,7 @@ impl Process {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary can be run");
         let (out, log) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        Self { child, out: Output::of(out), log: Output::of(log) }
+        Self { child, out: Output::of(out), log: Output::of(log), folder: None }
     }
 
     pub fn id(&self) -> u32 {
@@ -116,6 +118,7 @@ impl Drop for Process {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        drop(self.folder.take());
     }
 }
 
@@ -139,15 +142,10 @@ pub struct Collector {
     pub process: Process,
     /// The spans that the test has sent, for the account.
     offered: AtomicU64,
-    _folder: TempDir,
 }
 
 impl Collector {
-    pub fn spawn(setup: Setup) -> Process {
-        Self::spawn_in(setup).0
-    }
-
-    fn spawn_in(mut setup: Setup) -> (Process, TempDir) {
+    pub fn spawn(mut setup: Setup) -> Process {
         setup.finish();
         let folder = tempfile::tempdir().unwrap();
         let mut command = vespid(&[]);
@@ -162,13 +160,14 @@ impl Collector {
         if let Some(cache) = &setup.cache {
             command.env("VESPID_CACHE_DIR", cache);
         }
-        (Process::spawn(&mut command), folder)
+        let mut process = Process::spawn(&mut command);
+        process.folder = Some(folder);
+        process
     }
 
     #[track_caller]
     pub fn start(setup: Setup) -> Self {
-        let (process, folder) = Self::spawn_in(setup);
-        let mut collector = Self { process, offered: AtomicU64::new(0), _folder: folder };
+        let mut collector = Self { process: Self::spawn(setup), offered: AtomicU64::new(0) };
         collector.process.wait_for_log("Everything is ready");
         collector
     }

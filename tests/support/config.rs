@@ -159,7 +159,7 @@ impl Setup {
     /// The config's text: JSON, which is YAML.
     pub fn text(mut self) -> String {
         self.finish();
-        serde_json::to_string_pretty(&self.config).unwrap()
+        self.to_text()
     }
 
     pub(super) fn finish(&mut self) {

@@ -31,11 +31,22 @@ use super::{runtime, wait_for};
 #[derive(Debug, Clone)]
 pub enum Reply {
     Accept,
-    Partial { rejected: i64, message: &'static str },
+    Partial {
+        rejected: i64,
+        message: &'static str,
+    },
     /// A gRPC status; `retry` goes with it as a RetryInfo.
-    Grpc { code: i32, message: &'static str, retry: Option<Duration> },
+    Grpc {
+        code: i32,
+        message: &'static str,
+        retry: Option<Duration>,
+    },
     /// An HTTP status, with no gRPC status, and a `google.rpc.Status` as its body.
-    Http { status: u16, message: &'static str, retry_after: Option<&'static str> },
+    Http {
+        status: u16,
+        message: &'static str,
+        retry_after: Option<&'static str>,
+    },
     /// A response of so many bytes.
     Huge(usize),
     /// Waits for `release`, then accepts.

@@ -27,16 +27,17 @@ pub(super) fn workers() -> usize {
 
 /// One worker needs no work stealing, and is a fifth faster without.
 pub(super) fn runtime(workers: usize) -> anyhow::Result<Runtime> {
-    let mut builder =
-        if workers == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    let mut builder = if workers == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     builder.worker_threads(workers).enable_all().build().context("the runtime cannot be started")
 }
 
 /// Reads, checks and builds; every error of every stage that can be reached is in the answer.
 pub(super) async fn build(args: &ConfigArgs, workers: usize, log: bool) -> anyhow::Result<(Graph, Config)> {
     let problems = Problems::new();
-    let config = config::read(&args.config, &args.set, &problems);
-    let (Some(config), problems) = (config, problems) else { anyhow::bail!("the config cannot be read") };
+    let Some(config) = config::read(&args.config, &args.set, &problems) else {
+        problems.finish()?;
+        anyhow::bail!("the config cannot be read");
+    };
     let (blueprint, telemetry) = collector::read(&config, &problems);
     if problems.has_errors() {
         problems.finish()?;
@@ -56,9 +57,17 @@ pub(super) async fn build(args: &ConfigArgs, workers: usize, log: bool) -> anyho
     Ok((graph.context("the config has errors")?, config))
 }
 
+/// What the start took for a moment goes back to the system.
+fn give_memory_back() {
+    // SAFETY: it takes no pointer and may be called from any thread at any time.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
 pub(super) async fn start(args: &ConfigArgs, workers: usize) -> anyhow::Result<Running> {
     let (graph, _) = build(args, workers, true).await?;
-    Ok(graph.start().await?)
+    let running = graph.start().await?;
+    give_memory_back();
+    Ok(running)
 }
 
 /// Runs until SIGTERM or SIGINT, which reach also a process 1 that has asked

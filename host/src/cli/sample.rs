@@ -78,10 +78,8 @@ struct AnyValue {
 }
 
 fn attributes(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
-    let pair = |&(key, value): &(&str, &str)| KeyValue {
-        key: key.into(),
-        value: Some(AnyValue { text: Some(value.into()) }),
-    };
+    let pair =
+        |&(key, value): &(&str, &str)| KeyValue { key: key.into(), value: Some(AnyValue { text: Some(value.into()) }) };
     pairs.iter().map(pair).collect()
 }
 

@@ -62,7 +62,9 @@ fn place() -> Position {
 
 fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {
     let key = |name: &str| Key { name: name.into(), is_text: true, at: place() };
-    Value::Map(Map { entries: entries.into_iter().map(|(name, value)| (key(name), Node::new(value, place()))).collect() })
+    Value::Map(Map {
+        entries: entries.into_iter().map(|(name, value)| (key(name), Node::new(value, place()))).collect(),
+    })
 }
 
 /// Sends sample spans by the collector's own exporter.

@@ -52,9 +52,16 @@ fn logs(mut section: Section<'_>) -> LogSettings {
     };
     let json = section.choice_or("encoding", &["console", "json"], "console") == "json";
     let hint = "remove it, or leave it for the OpenTelemetry Collector";
-    for key in ["development", "disable_caller", "disable_stacktrace", "sampling", "output_paths", "error_output_paths",
-        "initial_fields", "processors"]
-    {
+    for key in [
+        "development",
+        "disable_caller",
+        "disable_stacktrace",
+        "sampling",
+        "output_paths",
+        "error_output_paths",
+        "initial_fields",
+        "processors",
+    ] {
         section.ignore_with_warning(key, "has no effect: logs go to standard error", hint);
     }
     section.finish();

@@ -22,12 +22,7 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Problem {
-            path: path.into(),
-            message: message.into(),
-            at: None,
-            hint: None,
-        }
+        Problem { path: path.into(), message: message.into(), at: None, hint: None }
     }
 
     pub fn at(mut self, at: &Position) -> Self {
@@ -44,20 +39,13 @@ impl Problem {
 
     /// The problem as it is shown when it does not keep the collector from starting.
     pub fn as_warning(&self) -> impl fmt::Display + '_ {
-        Rendered {
-            label: "warning",
-            problem: self,
-        }
+        Rendered { label: "warning", problem: self }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Rendered {
-            label: "error",
-            problem: self,
-        }
-        .fmt(f)
+        Rendered { label: "error", problem: self }.fmt(f)
     }
 }
 
@@ -122,17 +110,8 @@ impl Problems {
     /// The warnings if nothing was wrong, otherwise all errors in the order in which
     /// they were found.
     pub fn finish(self) -> Result<Vec<Problem>, Errors> {
-        let found = self
-            .found
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        if found.errors.is_empty() {
-            Ok(found.warnings)
-        } else {
-            Err(Errors {
-                problems: found.errors,
-            })
-        }
+        let found = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if found.errors.is_empty() { Ok(found.warnings) } else { Err(Errors { problems: found.errors }) }
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Found) -> T) -> T {
@@ -154,9 +133,7 @@ impl Errors {
 
 impl From<Problem> for Errors {
     fn from(problem: Problem) -> Self {
-        Errors {
-            problems: vec![problem],
-        }
+        Errors { problems: vec![problem] }
     }
 }
 
@@ -179,12 +156,9 @@ mod tests {
     use super::*;
 
     fn deadline() -> Problem {
-        Problem::new(
-            "processors.wasm/redact.limits.deadline",
-            "`50` is not a duration",
-        )
-        .at(&Position::new("collector.yaml", 14, 17))
-        .hint("write a unit, such as `50ms`")
+        Problem::new("processors.wasm/redact.limits.deadline", "`50` is not a duration")
+            .at(&Position::new("collector.yaml", 14, 17))
+            .hint("write a unit, such as `50ms`")
     }
 
     #[test]
@@ -200,10 +174,7 @@ mod tests {
     fn what_is_not_known_is_left_out() {
         let bare = Problem::new("", "there is no file `x`").hint("");
         assert_eq!(bare.to_string(), "error: there is no file `x`");
-        assert_eq!(
-            bare.as_warning().to_string(),
-            "warning: there is no file `x`"
-        );
+        assert_eq!(bare.as_warning().to_string(), "warning: there is no file `x`");
     }
 
     #[test]
@@ -215,11 +186,7 @@ mod tests {
         assert!(problems.has_errors());
         let errors = problems.finish().unwrap_err();
         assert_eq!(errors.problems().len(), 2);
-        assert!(
-            errors
-                .to_string()
-                .ends_with("such as `50ms`\n\nerror: a: wrong")
-        );
+        assert!(errors.to_string().ends_with("such as `50ms`\n\nerror: a: wrong"));
     }
 
     #[test]

@@ -56,15 +56,7 @@ struct Site<'s> {
 
 impl<'a> Expander<'a> {
     pub fn new(world: World<'a>, budget: &'a mut Budget, problems: &'a Problems) -> Self {
-        Expander {
-            world,
-            budget,
-            problems,
-            path: String::new(),
-            lookups: 0,
-            stopped: false,
-            quiet: false,
-        }
+        Expander { world, budget, problems, path: String::new(), lookups: 0, stopped: false, quiet: false }
     }
 
     pub fn expand(&mut self, root: Node) -> Node {
@@ -74,11 +66,7 @@ impl<'a> Expander<'a> {
     fn node(&mut self, node: Node, levels: usize, chain: usize) -> Node {
         let value = match node.value {
             Value::Text(text) if text.contains('$') => {
-                let site = Site {
-                    at: &node.at,
-                    levels,
-                    chain,
-                };
+                let site = Site { at: &node.at, levels, chain };
                 return self.text(text, site);
             }
             Value::List(items) => Value::List(
@@ -97,9 +85,7 @@ impl<'a> Expander<'a> {
                     let value = self.below(step, |this| this.node(value, levels + 1, chain));
                     (key, value)
                 });
-                Value::Map(Map {
-                    entries: entries.collect(),
-                })
+                Value::Map(Map { entries: entries.collect() })
             }
             value => value,
         };
@@ -135,10 +121,7 @@ impl<'a> Expander<'a> {
                 Node::new(Value::Text(String::new()), site.at.clone())
             }
         };
-        let deeper = Site {
-            chain: site.chain + 1,
-            ..site
-        };
+        let deeper = Site { chain: site.chain + 1, ..site };
         match parsed.value {
             // Text that YAML would unquote, fold or cut at a `#` is taken as it is.
             Value::Text(_) => return self.text(found.value(), deeper),
@@ -154,11 +137,7 @@ impl<'a> Expander<'a> {
         let quiet = std::mem::replace(&mut self.quiet, true);
         let written = self.spliced(&pieces(&found.value()), deeper);
         self.quiet = quiet;
-        Node {
-            value: parsed.value,
-            written: Some(written.into()),
-            at: site.at.clone(),
-        }
+        Node { value: parsed.value, written: Some(written.into()), at: site.at.clone() }
     }
 
     fn spliced(&mut self, pieces: &[Piece<'_>], site: Site<'_>) -> String {
@@ -185,25 +164,16 @@ impl<'a> Expander<'a> {
         // A variable is often a secret, which may look like anything.
         if !found.is_variable {
             let parsed = parse(&found.text, &found.origin, self.budget);
-            if let Ok(Node {
-                value: Value::List(_) | Value::Map(_),
-                ..
-            }) = parsed
-            {
+            if let Ok(Node { value: Value::List(_) | Value::Map(_), .. }) = parsed {
                 self.report(
-                    format!(
-                        "`${{{inner}}}` is a list or a mapping, and cannot stand inside a text"
-                    ),
+                    format!("`${{{inner}}}` is a list or a mapping, and cannot stand inside a text"),
                     "let it be the whole value, or name a single value",
                     site,
                 );
                 return None;
             }
         }
-        let deeper = Site {
-            chain: site.chain + 1,
-            ..site
-        };
+        let deeper = Site { chain: site.chain + 1, ..site };
         Some(self.spliced(&pieces(&found.value()), deeper))
     }
 
@@ -214,10 +184,7 @@ impl<'a> Expander<'a> {
         }
         self.lookups += 1;
         if site.chain >= MAX_CHAIN || self.lookups > MAX_LOOKUPS {
-            self.stop(
-                format!("`${{{inner}}}` leads to too many substitutions"),
-                site,
-            );
+            self.stop(format!("`${{{inner}}}` leads to too many substitutions"), site);
             return None;
         }
         let parts = pieces(inner);
@@ -234,10 +201,7 @@ impl<'a> Expander<'a> {
             );
             return None;
         }
-        let deeper = Site {
-            chain: site.chain + 1,
-            ..site
-        };
+        let deeper = Site { chain: site.chain + 1, ..site };
         let name = self.spliced(&parts, deeper);
         match self.retrieve(&name, site) {
             Ok(found) => found,
@@ -270,26 +234,14 @@ impl<'a> Expander<'a> {
             decode(&bytes, &origin)
                 .map_err(|problem| {
                     let source = uri.source();
-                    Fault::new(
-                        format!("{} in the file `{source}`", problem.message),
-                        problem.hint.unwrap_or_default(),
-                    )
+                    Fault::new(format!("{} in the file `{source}`", problem.message), problem.hint.unwrap_or_default())
                 })?
                 .to_owned()
         } else {
-            String::from_utf8(bytes).map_err(|_| {
-                Fault::new(
-                    format!("`${{{name}}}` is not UTF-8"),
-                    "set it to UTF-8 text",
-                )
-            })?
+            String::from_utf8(bytes)
+                .map_err(|_| Fault::new(format!("`${{{name}}}` is not UTF-8"), "set it to UTF-8 text"))?
         };
-        Ok(Some(Found {
-            text,
-            origin,
-            is_file,
-            is_variable: matches!(uri, Uri::Variable { .. }),
-        }))
+        Ok(Some(Found { text, origin, is_file, is_variable: matches!(uri, Uri::Variable { .. }) }))
     }
 
     /// A file of several lines that is no YAML was most likely meant to be, though a
@@ -377,9 +329,7 @@ fn pieces(text: &str) -> Vec<Piece<'_>> {
     let mut end = 0;
     for (start, close) in pairs {
         literal(text.get(end..start).unwrap_or_default(), &mut pieces);
-        pieces.push(Piece::Substitution(
-            text.get(start + 2..close).unwrap_or_default(),
-        ));
+        pieces.push(Piece::Substitution(text.get(start + 2..close).unwrap_or_default()));
         end = close + 1;
     }
     literal(text.get(end..).unwrap_or_default(), &mut pieces);

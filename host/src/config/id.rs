@@ -31,9 +31,7 @@ impl IdError {
     pub fn hint(&self) -> &'static str {
         match self {
             IdError::Empty => "write `type` or `type/name`",
-            IdError::Kind(_) => {
-                "a type is a letter, then up to 62 letters, digits and `_`, such as `otlp`"
-            }
+            IdError::Kind(_) => "a type is a letter, then up to 62 letters, digits and `_`, such as `otlp`",
             IdError::NoName => "write `type/name`, or the type alone",
             IdError::LongName => "choose a shorter name",
             IdError::Character(_) => "use letters, digits and punctuation, such as `otlp/tempo-2`",
@@ -53,9 +51,7 @@ impl FromStr for ComponentId {
             return Err(IdError::Empty);
         }
         let mut letters = kind.chars();
-        let sound = letters
-            .next()
-            .is_some_and(|first| first.is_ascii_alphabetic())
+        let sound = letters.next().is_some_and(|first| first.is_ascii_alphabetic())
             && letters.all(|c| c.is_ascii_alphanumeric() || c == '_')
             && kind.len() <= 63;
         if !sound {
@@ -72,10 +68,7 @@ impl FromStr for ComponentId {
                 return Err(IdError::Character(bad));
             }
         }
-        Ok(ComponentId {
-            kind: kind.to_owned(),
-            name: name.map(str::to_owned),
-        })
+        Ok(ComponentId { kind: kind.to_owned(), name: name.map(str::to_owned) })
     }
 }
 
@@ -100,13 +93,7 @@ mod tests {
 
     #[test]
     fn an_id_is_a_type_and_perhaps_a_name() {
-        for text in [
-            "otlp",
-            "wasm/redact",
-            "otlp_http/a/b",
-            "x9_/ö-1.2:3",
-            "batch/1",
-        ] {
+        for text in ["otlp", "wasm/redact", "otlp_http/a/b", "x9_/ö-1.2:3", "batch/1"] {
             let id: ComponentId = text.parse().unwrap();
             assert_eq!(id.to_string(), text);
         }
@@ -125,10 +112,7 @@ mod tests {
         assert_eq!(parse("otlp/"), Err(IdError::NoName));
         assert_eq!(parse("otlp/a b"), Err(IdError::Character(' ')));
         assert_eq!(parse("otlp/a+b"), Err(IdError::Character('+')));
-        assert_eq!(
-            parse(&format!("a/{}", "x".repeat(1025))),
-            Err(IdError::LongName)
-        );
+        assert_eq!(parse(&format!("a/{}", "x".repeat(1025))), Err(IdError::LongName));
         assert!(parse(&"a".repeat(63)).is_ok());
         assert!(parse(&"a".repeat(64)).is_err());
     }

@@ -33,18 +33,11 @@ pub fn load(uris: &[String], sets: &[String]) -> Result<Config, Errors> {
 /// a config is to be run only if `problems` has no errors.
 pub fn read(uris: &[String], sets: &[String], problems: &Problems) -> Option<Config> {
     let variable = |name: &str| std::env::var_os(name);
-    let world = World {
-        variable: &variable,
-    };
+    let world = World { variable: &variable };
     read_from(uris, sets, world, problems)
 }
 
-pub(super) fn read_from(
-    uris: &[String],
-    sets: &[String],
-    world: World<'_>,
-    problems: &Problems,
-) -> Option<Config> {
+pub(super) fn read_from(uris: &[String], sets: &[String], world: World<'_>, problems: &Problems) -> Option<Config> {
     let mut budget = Budget::new();
     let merged = merged(uris, sets, world, &mut budget, problems)?;
     let expanded = Expander::new(world, &mut budget, problems).expand(merged);
@@ -61,17 +54,11 @@ fn merged(
     problems: &Problems,
 ) -> Option<Node> {
     if uris.is_empty() && sets.is_empty() {
-        problems
-            .error(Problem::new("", "no config is named").hint("name one with `--config=FILE`"));
+        problems.error(Problem::new("", "no config is named").hint("name one with `--config=FILE`"));
         return None;
     }
-    let sources = uris
-        .iter()
-        .map(|uri| read_uri(uri, world, budget, problems))
-        .collect::<Vec<_>>();
-    let sources = sources
-        .into_iter()
-        .chain(sets.iter().map(|set| read_set(set, budget)));
+    let sources = uris.iter().map(|uri| read_uri(uri, world, budget, problems)).collect::<Vec<_>>();
+    let sources = sources.into_iter().chain(sets.iter().map(|set| read_set(set, budget)));
     let mut merged: Option<Node> = None;
     let mut complete = true;
     for source in sources {
@@ -91,22 +78,15 @@ fn merged(
     merged.filter(|_| complete)
 }
 
-fn read_uri(
-    uri: &str,
-    world: World<'_>,
-    budget: &mut Budget,
-    problems: &Problems,
-) -> Result<Node, Vec<Problem>> {
-    let fault =
-        |fault: super::source::Fault| vec![Problem::new("", fault.message).hint(fault.hint)];
+fn read_uri(uri: &str, world: World<'_>, budget: &mut Budget, problems: &Problems) -> Result<Node, Vec<Problem>> {
+    let fault = |fault: super::source::Fault| vec![Problem::new("", fault.message).hint(fault.hint)];
     let uri = Uri::of_config(uri).map_err(fault)?;
     let origin = Origin::new(&uri.source());
     let bytes = match world.read(&uri).map_err(fault)? {
         Some(bytes) => bytes,
         None => {
             problems.warning(
-                Problem::new("", format!("`{}` is not set", uri.source()))
-                    .hint("set the variable to a config"),
+                Problem::new("", format!("`{}` is not set", uri.source())).hint("set the variable to a config"),
             );
             Vec::new()
         }
@@ -120,25 +100,15 @@ fn read_uri(
 fn read_set(set: &str, budget: &mut Budget) -> Result<Node, Vec<Problem>> {
     let mut origin = Origin::new("--set");
     let start = origin.start();
-    let Some((path, value)) = set
-        .split_once('=')
-        .filter(|(path, _)| !path.trim().is_empty())
-    else {
+    let Some((path, value)) = set.split_once('=').filter(|(path, _)| !path.trim().is_empty()) else {
         return Err(vec![
-            Problem::new("", format!("`--set={set}` names no setting or no value"))
-                .hint("write `--set=a.b.c=value`"),
+            Problem::new("", format!("`--set={set}` names no setting or no value")).hint("write `--set=a.b.c=value`"),
         ]);
     };
     origin.indent = u32::try_from(path.chars().count() + 1).unwrap_or(u32::MAX);
     let value = parse(value, &origin, budget)?;
-    let key = Key {
-        name: path.trim().replace('.', "::"),
-        is_text: true,
-        at: start.clone(),
-    };
-    let map = Map {
-        entries: vec![(key, value)],
-    };
+    let key = Key { name: path.trim().replace('.', "::"), is_text: true, at: start.clone() };
+    let map = Map { entries: vec![(key, value)] };
     Ok(Node::new(Value::Map(map), start))
 }
 
@@ -188,24 +158,17 @@ fn split_key(key: Key, value: Node, joined: usize) -> Result<(Key, Node), Vec<Pr
     if names.len() + value.extent().levels > MAX_LEVELS {
         return refused(format!("nested more than {MAX_LEVELS} levels deep"));
     }
-    let named = |name: &str| Key {
-        name: name.to_owned(),
-        ..key.clone()
-    };
+    let named = |name: &str| Key { name: name.to_owned(), ..key.clone() };
     let (outer, inner) = names.split_first().unwrap_or((&"", &[]));
     let nested = inner.iter().rev().fold(value, |value, name| {
-        let map = Map {
-            entries: vec![(named(name), value)],
-        };
+        let map = Map { entries: vec![(named(name), value)] };
         Node::new(Value::Map(map), key.at.clone())
     });
     Ok((named(outer), nested))
 }
 
 fn no_config(found: &str, at: &Position) -> Problem {
-    Problem::new("", format!("a config is a mapping, and this is {found}"))
-        .at(at)
-        .hint("begin with `receivers:`")
+    Problem::new("", format!("a config is a mapping, and this is {found}")).at(at).hint("begin with `receivers:`")
 }
 
 /// Mappings are merged key by key; anything else, null included, replaces what was.
@@ -222,19 +185,12 @@ fn merge_maps(mut base: Map, over: Map) -> Map {
     // An index pays where both are large; a search does where one is small.
     let index: HashMap<String, usize> = match over.entries.len() {
         0 | 1 => HashMap::new(),
-        _ => base
-            .names()
-            .zip(0..)
-            .map(|(name, i)| (name.to_owned(), i))
-            .collect(),
+        _ => base.names().zip(0..).map(|(name, i)| (name.to_owned(), i)).collect(),
     };
     let searched = index.is_empty();
     for (key, value) in over.entries {
-        let place = if searched {
-            base.names().position(|name| name == key.name)
-        } else {
-            index.get(&key.name).copied()
-        };
+        let place =
+            if searched { base.names().position(|name| name == key.name) } else { index.get(&key.name).copied() };
         match place.and_then(|place| base.entries.get_mut(place)) {
             Some(entry) => override_entry(entry, key, value),
             None => base.entries.push((key, value)),

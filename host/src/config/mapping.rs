@@ -15,10 +15,7 @@ pub(super) struct Arrival {
 
 impl Arrival {
     pub fn of(node: Node) -> Self {
-        Arrival {
-            node,
-            is_merge: false,
-        }
+        Arrival { node, is_merge: false }
     }
 }
 
@@ -50,9 +47,7 @@ impl OpenMap {
 
     pub fn pending_at(&self) -> Option<&Position> {
         match &self.pending {
-            Some(Pending::Key(Key { at, .. }) | Pending::Merge(at) | Pending::Refused(at)) => {
-                Some(at)
-            }
+            Some(Pending::Key(Key { at, .. }) | Pending::Merge(at) | Pending::Refused(at)) => Some(at),
             None => None,
         }
     }
@@ -85,19 +80,13 @@ impl OpenMap {
         };
         if let Some(first) = self.seen.get(&name) {
             self.pending = Some(Pending::Refused(at.clone()));
-            return Err(Problem::new(
-                &name,
-                format!("key `{name}` is set twice, first at {first}"),
-            )
-            .at(&at)
-            .hint("keep one of the two"));
+            return Err(Problem::new(&name, format!("key `{name}` is set twice, first at {first}"))
+                .at(&at)
+                .hint("keep one of the two"));
         }
         self.seen.insert(name.clone(), at.clone());
-        self.pending = Some(if arrival.is_merge {
-            Pending::Merge(at)
-        } else {
-            Pending::Key(Key { name, is_text, at })
-        });
+        self.pending =
+            Some(if arrival.is_merge { Pending::Merge(at) } else { Pending::Key(Key { name, is_text, at }) });
         Ok(())
     }
 
@@ -113,11 +102,10 @@ impl OpenMap {
             _ => Vec::new(),
         };
         let count = parts.len();
-        self.merged
-            .extend(parts.into_iter().filter_map(|part| match part.value {
-                Value::Map(map) => Some(map),
-                _ => None,
-            }));
+        self.merged.extend(parts.into_iter().filter_map(|part| match part.value {
+            Value::Map(map) => Some(map),
+            _ => None,
+        }));
         if count > 0 && self.merged.len() == count {
             return Ok(());
         }

@@ -19,11 +19,7 @@ pub struct Position {
 
 impl Position {
     pub fn new(source: impl Into<Arc<str>>, line: u32, column: u32) -> Self {
-        Position {
-            source: source.into(),
-            line,
-            column,
-        }
+        Position { source: source.into(), line, column }
     }
 }
 
@@ -78,20 +74,13 @@ impl Map {
     }
 
     pub fn get(&self, name: &str) -> Option<(&Key, &Node)> {
-        self.entries
-            .iter()
-            .find(|(key, _)| key.name == name)
-            .map(|(key, node)| (key, node))
+        self.entries.iter().find(|(key, _)| key.name == name).map(|(key, node)| (key, node))
     }
 }
 
 impl Node {
     pub fn new(value: Value, at: Position) -> Self {
-        Node {
-            value,
-            written: None,
-            at,
-        }
+        Node { value, written: None, at }
     }
 
     pub fn is_null(&self) -> bool {
@@ -117,9 +106,7 @@ impl Node {
             Value::List(_) => return "a list".to_owned(),
             Value::Map(_) => return "a mapping".to_owned(),
             Value::Text(text) => text.as_str(),
-            Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {
-                self.written.as_deref().unwrap_or_default()
-            }
+            Value::Bool(_) | Value::Integer(_) | Value::Float(_) => self.written.as_deref().unwrap_or_default(),
         };
         let mut shown: String = text.chars().take(LONGEST).collect();
         if shown.len() < text.len() {
@@ -175,10 +162,7 @@ impl Node {
 
     /// Nodes in the tree and levels of it, for the limits of [`super::parse`].
     pub(super) fn extent(&self) -> Extent {
-        let mut extent = Extent {
-            bytes: size_of::<Node>(),
-            levels: 1,
-        };
+        let mut extent = Extent { bytes: size_of::<Node>(), levels: 1 };
         extent.bytes += self.written.as_deref().map_or(0, str::len);
         match &self.value {
             Value::Text(text) => extent.bytes += text.len(),
@@ -218,15 +202,10 @@ impl From<&Node> for serde_yaml::Value {
             },
             Value::Float(value) => (*value).into(),
             Value::Text(text) => text.as_str().into(),
-            Value::List(items) => {
-                serde_yaml::Value::Sequence(items.iter().map(Self::from).collect())
+            Value::List(items) => serde_yaml::Value::Sequence(items.iter().map(Self::from).collect()),
+            Value::Map(map) => {
+                serde_yaml::Value::Mapping(map.entries.iter().map(|(key, value)| (key.into(), value.into())).collect())
             }
-            Value::Map(map) => serde_yaml::Value::Mapping(
-                map.entries
-                    .iter()
-                    .map(|(key, value)| (key.into(), value.into()))
-                    .collect(),
-            ),
         }
     }
 }
@@ -259,8 +238,7 @@ mod tests {
     #[test]
     fn a_tree_becomes_json() {
         let problems = Problems::new();
-        let node =
-            parse("a: [1, -2, 1.5, true, ~, 18446744073709551615]\nb: {c: '0123', d: 0123}\n");
+        let node = parse("a: [1, -2, 1.5, true, ~, 18446744073709551615]\nb: {c: '0123', d: 0123}\n");
         assert_eq!(
             node.to_json("", &problems),
             serde_json::json!({
@@ -302,17 +280,6 @@ mod tests {
             panic!("a list");
         };
         let texts: Vec<_> = items.iter().map(Node::as_text).collect();
-        assert_eq!(
-            texts,
-            [
-                Some("0123"),
-                Some("1.50"),
-                Some("TRUE"),
-                Some("a"),
-                None,
-                None,
-                None
-            ]
-        );
+        assert_eq!(texts, [Some("0123"), Some("1.50"), Some("TRUE"), Some("a"), None, None, None]);
     }
 }

@@ -50,10 +50,7 @@ pub(super) struct Origin {
 
 impl Origin {
     pub fn new(source: &str) -> Self {
-        Origin {
-            source: source.into(),
-            indent: 0,
-        }
+        Origin { source: source.into(), indent: 0 }
     }
 
     pub fn start(&self) -> Position {
@@ -97,21 +94,12 @@ pub(super) fn decode<'a>(bytes: &'a [u8], origin: &Origin) -> Result<&'a str, Pr
     };
     let before = text.get(..offset).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
-    let column = before
-        .rsplit('\n')
-        .next()
-        .map_or(0, |last| last.chars().count());
-    Err(Problem::new("", message)
-        .at(&origin.position(line, column))
-        .hint("save the file as UTF-8 text"))
+    let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count());
+    Err(Problem::new("", message).at(&origin.position(line, column)).hint("save the file as UTF-8 text"))
 }
 
 /// Reads one YAML document; an empty one is null.
-pub(super) fn parse(
-    text: &str,
-    origin: &Origin,
-    budget: &mut Budget,
-) -> Result<Node, Vec<Problem>> {
+pub(super) fn parse(text: &str, origin: &Origin, budget: &mut Budget) -> Result<Node, Vec<Problem>> {
     let mut builder = Builder {
         origin,
         budget,
@@ -151,9 +139,7 @@ fn syntax(error: &ScanError, origin: &Origin) -> Problem {
     } else {
         "check the indentation, the brackets and the quotes up to here"
     };
-    Problem::new("", format!("not valid YAML: {info}"))
-        .at(&origin.marked(error.marker()))
-        .hint(hint)
+    Problem::new("", format!("not valid YAML: {info}")).at(&origin.marked(error.marker())).hint(hint)
 }
 
 /// Builds the tree from the parser's events. An `Err` ends the reading; mistakes that
@@ -205,13 +191,7 @@ impl Builder<'_> {
         }
     }
 
-    fn scalar(
-        &mut self,
-        text: &str,
-        style: ScalarStyle,
-        tag: Option<&Tag>,
-        at: Position,
-    ) -> Result<Arrival, Problem> {
+    fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, at: Position) -> Result<Arrival, Problem> {
         let plain = style == ScalarStyle::Plain;
         // The parser places the value of `key:` where the next token is, which may be
         // lines further down.
@@ -229,10 +209,7 @@ impl Builder<'_> {
         if !matches!(node.value, Value::Text(_)) && !text.is_empty() {
             node.written = Some(text.into());
         }
-        Ok(Arrival {
-            node,
-            is_merge: plain && tag.is_none() && text == "<<",
-        })
+        Ok(Arrival { node, is_merge: plain && tag.is_none() && text == "<<" })
     }
 
     /// A scalar with one of YAML's own tags, such as `!!str 8080`. Other tags mean
@@ -253,9 +230,9 @@ impl Builder<'_> {
             | ("float", value @ Value::Float(_))
             | ("bool", value @ Value::Bool(_))
             | ("null", value @ Value::Null) => Ok(value),
-            _ => Err(self
-                .problem(format!("`{text}` is no `!!{tag}`"), at)
-                .hint("leave the tag out, or mend the value")),
+            _ => {
+                Err(self.problem(format!("`{text}` is no `!!{tag}`"), at).hint("leave the tag out, or mend the value"))
+            }
         }
     }
 
@@ -327,11 +304,7 @@ impl Builder<'_> {
     }
 
     fn spend(&mut self, node: &Node) -> Result<(), Problem> {
-        if self.budget.spend(node.extent().bytes) {
-            Ok(())
-        } else {
-            Err(self.too_large(&node.at))
-        }
+        if self.budget.spend(node.extent().bytes) { Ok(()) } else { Err(self.too_large(&node.at)) }
     }
 
     /// The path of the value that is being read within the outermost frames.
@@ -385,11 +358,7 @@ pub(super) fn parse_for_tests(text: &str) -> Node {
 pub(super) fn errors_for_tests(text: &str, origin: &Origin) -> String {
     match parse(text, origin, &mut Budget::new()) {
         Ok(node) => panic!("{node:?} was accepted"),
-        Err(problems) => problems
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join("\n\n"),
+        Err(problems) => problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n"),
     }
 }
 
@@ -409,10 +378,7 @@ mod tests {
             };
             node = map.get(key).unwrap().1;
         }
-        (
-            format!("{}:{}", node.at.line, node.at.column),
-            node.value.clone(),
-        )
+        (format!("{}:{}", node.at.line, node.at.column), node.value.clone())
     }
 
     #[test]
@@ -422,9 +388,7 @@ mod tests {
         assert_eq!(at(&node, &["a", "b"]).0, "2:6");
         assert_eq!(at(&node, &["a", "ü"]).0, "3:6");
         assert_eq!(at(&node, &["c", "d"]).0, "4:8");
-        let Value::Map(map) = &node.value else {
-            panic!()
-        };
+        let Value::Map(map) = &node.value else { panic!() };
         assert_eq!(map.get("c").unwrap().0.at.to_string(), "test.yaml:4:1");
     }
 
@@ -473,19 +437,13 @@ mod tests {
 
     #[test]
     fn the_first_line_of_an_argument_is_counted_from_its_start() {
-        let origin = Origin {
-            source: "--set".into(),
-            indent: 4,
-        };
+        let origin = Origin { source: "--set".into(), indent: 4 };
         assert!(errors_for_tests("a: b: c", &origin).contains("--> --set:1:9"));
     }
 
     #[test]
     fn several_documents_are_refused() {
-        assert!(
-            fails("a: 1\n---\nb: 2\n")
-                .contains("error: a second YAML document starts here\n  --> test.yaml:2:1")
-        );
+        assert!(fails("a: 1\n---\nb: 2\n").contains("error: a second YAML document starts here\n  --> test.yaml:2:1"));
         assert_eq!(at(&parse_for_tests("---\na: 1\n---\n"), &["a"]).0, "2:4");
     }
 
@@ -527,8 +485,8 @@ mod tests {
     #[test]
     fn no_text_makes_the_reader_panic() {
         let pieces = [
-            "a", ":", " ", "\n", "- ", "[", "]", "{", "}", ",", "&x", "*x", "<<", "'", "\"", "|",
-            ">", "#", "!!int", "?", "\t", "---\n", "...", "%", "é", "\r", "1", "~", "  ",
+            "a", ":", " ", "\n", "- ", "[", "]", "{", "}", ",", "&x", "*x", "<<", "'", "\"", "|", ">", "#", "!!int",
+            "?", "\t", "---\n", "...", "%", "é", "\r", "1", "~", "  ",
         ];
         let mut state = 0x2545_f491_4f6c_dd1d_u64;
         for _ in 0..20_000 {

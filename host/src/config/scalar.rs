@@ -24,9 +24,7 @@ fn number(text: &str) -> Option<Value> {
         return None;
     }
     let digits = text.replace('_', "");
-    integer(&digits)
-        .map(Value::Integer)
-        .or_else(|| float(&digits).map(Value::Float))
+    integer(&digits).map(Value::Integer).or_else(|| float(&digits).map(Value::Float))
 }
 
 /// A whole number of 64 bits, signed or not.
@@ -53,10 +51,8 @@ fn integer(text: &str) -> Option<i128> {
 
 /// A decimal number; one that is too large for a float stays text.
 fn float(text: &str) -> Option<f64> {
-    let shaped = text
-        .chars()
-        .all(|c| c.is_ascii_digit() || "+-.eE".contains(c))
-        && text.contains(|c: char| c.is_ascii_digit());
+    let shaped =
+        text.chars().all(|c| c.is_ascii_digit() || "+-.eE".contains(c)) && text.contains(|c: char| c.is_ascii_digit());
     if !shaped {
         return None;
     }

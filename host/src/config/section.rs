@@ -48,13 +48,7 @@ impl<'a> Section<'a> {
                 None
             }
         };
-        Section {
-            path,
-            map,
-            at: Some(node.at.clone()),
-            asked: Vec::new(),
-            problems,
-        }
+        Section { path, map, at: Some(node.at.clone()), asked: Vec::new(), problems }
     }
 
     pub fn path(&self) -> &str {
@@ -76,17 +70,14 @@ impl<'a> Section<'a> {
 
     /// Whether a key is set to something. Does not count as asking for it.
     pub fn has(&self, key: &str) -> bool {
-        self.map
-            .and_then(|map| map.get(key))
-            .is_some_and(|(_, node)| !node.is_null())
+        self.map.and_then(|map| map.get(key)).is_some_and(|(_, node)| !node.is_null())
     }
 
     /// Keys and values as they are, for mappings whose keys are the user's own. All
     /// of them count as asked for.
     pub fn entries(&mut self) -> Vec<(&'a Key, &'a Node)> {
         let entries = self.map.map_or(&[][..], |map| &map.entries);
-        self.asked
-            .extend(entries.iter().map(|(key, _)| key.name.clone()));
+        self.asked.extend(entries.iter().map(|(key, _)| key.name.clone()));
         entries.iter().map(|(key, node)| (key, node)).collect()
     }
 
@@ -223,12 +214,7 @@ impl<'a> Section<'a> {
         self.size(key).unwrap_or(default)
     }
 
-    fn measured<T>(
-        &mut self,
-        key: &str,
-        unfit: &str,
-        read: impl Fn(&str) -> Result<T, Unfit>,
-    ) -> Option<T> {
+    fn measured<T>(&mut self, key: &str, unfit: &str, read: impl Fn(&str) -> Result<T, Unfit>) -> Option<T> {
         let node = self.given(key)?;
         let result = match node.as_text() {
             Some(text) => read(text.trim()).map_err(|unfit| (unfit.message, unfit.hint)),
@@ -291,8 +277,7 @@ impl<'a> Section<'a> {
     }
 
     pub fn texts_or(&mut self, key: &str, default: &[&str]) -> Vec<String> {
-        self.texts(key)
-            .unwrap_or_else(|| default.iter().map(|text| (*text).to_owned()).collect())
+        self.texts(key).unwrap_or_else(|| default.iter().map(|text| (*text).to_owned()).collect())
     }
 
     /// Names and values, as `{name: value}` or as `[{name: …, value: …}]`. Values may be
@@ -347,12 +332,7 @@ impl<'a> Section<'a> {
         }
         let text = value.as_text().map(str::to_owned);
         if text.is_none() {
-            self.report(
-                path,
-                "a header takes a single value".to_owned(),
-                &value.at,
-                AS_TEXT,
-            );
+            self.report(path, "a header takes a single value".to_owned(), &value.at, AS_TEXT);
         }
         text
     }
@@ -387,38 +367,26 @@ impl<'a> Section<'a> {
         let Some(mut section) = self.section(key) else {
             return Toggle::Absent;
         };
-        if section.boolean_or("enabled", true) {
-            Toggle::On(section)
-        } else {
-            Toggle::Off
-        }
+        if section.boolean_or("enabled", true) { Toggle::On(section) } else { Toggle::Off }
     }
 
     /// The items of a list, each with its path: `policies[0]`. Absent is empty.
     pub fn list(&mut self, key: &str) -> Vec<(String, &'a Node)> {
-        self.given(key)
-            .and_then(|node| self.items(key, node))
-            .unwrap_or_default()
+        self.given(key).and_then(|node| self.items(key, node)).unwrap_or_default()
     }
 
     /// The items of a list of mappings.
     pub fn sections(&mut self, key: &str) -> Vec<Section<'a>> {
         let items = self.list(key).into_iter();
-        items
-            .map(|(path, node)| Section::new(node, path, self.problems))
-            .collect()
+        items.map(|(path, node)| Section::new(node, path, self.problems)).collect()
     }
 
     fn items(&self, key: &str, node: &'a Node) -> Option<Vec<(String, &'a Node)>> {
         let path = self.path_of(key);
         match &node.value {
-            Value::List(items) => Some(
-                items
-                    .iter()
-                    .enumerate()
-                    .map(|(index, item)| (format!("{path}[{index}]"), item))
-                    .collect(),
-            ),
+            Value::List(items) => {
+                Some(items.iter().enumerate().map(|(index, item)| (format!("{path}[{index}]"), item)).collect())
+            }
             _ => {
                 let hint = "write `[one, two]`, or lines that begin with `- `";
                 self.unfit(key, node, "is not a list", hint);
@@ -517,8 +485,7 @@ impl<'a> Section<'a> {
     }
 
     fn report(&self, path: String, message: String, at: &Position, hint: &str) {
-        self.problems
-            .error(Problem::new(path, message).at(at).hint(hint));
+        self.problems.error(Problem::new(path, message).at(at).hint(hint));
     }
 }
 

@@ -58,12 +58,7 @@ fn components(top: &mut Section<'_>, kind: &str) -> Vec<Component> {
             section.problem_at(&key.name, message, "keep one of the two");
             continue;
         }
-        components.push(Component {
-            id,
-            path,
-            at: key.at.clone(),
-            settings: node.clone(),
-        });
+        components.push(Component { id, path, at: key.at.clone(), settings: node.clone() });
     }
     components
 }
@@ -82,10 +77,7 @@ fn id(text: &str, at: &Position, path: &str, problems: &Problems) -> Option<Comp
 /// A connector stands in pipelines where receivers and exporters do, so its id must
 /// not be one of theirs.
 fn refuse_shared_ids(config: &Config, problems: &Problems) {
-    let sides = [
-        ("receiver", &config.receivers),
-        ("exporter", &config.exporters),
-    ];
+    let sides = [("receiver", &config.receivers), ("exporter", &config.exporters)];
     for connector in &config.connectors {
         let id = &connector.id;
         for (kind, others) in sides {
@@ -108,13 +100,7 @@ fn refuse_shared_ids(config: &Config, problems: &Problems) {
 fn read_service(mut service: Section<'_>, config: &mut Config, problems: &Problems) {
     let extensions = references(&mut service, "extensions");
     let known = ids(&[&config.extensions]);
-    check_references(
-        &extensions,
-        "extension",
-        "service::extensions",
-        &known,
-        problems,
-    );
+    check_references(&extensions, "extension", "service::extensions", &known, problems);
     let telemetry = service.node("telemetry").filter(|node| !node.is_null());
     let mut mentioned = Mentioned::default();
     let mut pipelines = Vec::new();
@@ -136,11 +122,7 @@ fn read_service(mut service: Section<'_>, config: &mut Config, problems: &Proble
         check_pipeline(pipeline, config, problems);
     }
     warn_of_idle(config, &mentioned, &extensions, problems);
-    config.service = Service {
-        extensions,
-        pipelines,
-        telemetry: telemetry.cloned(),
-    };
+    config.service = Service { extensions, pipelines, telemetry: telemetry.cloned() };
 }
 
 /// What pipelines name, refused ones included, so that one mistake does not also warn
@@ -153,13 +135,7 @@ struct Mentioned {
 }
 
 /// Reads a pipeline of traces and refuses any other.
-fn pipeline(
-    key: &Key,
-    node: &Node,
-    path: String,
-    mentioned: &mut Mentioned,
-    problems: &Problems,
-) -> Option<Pipeline> {
+fn pipeline(key: &Key, node: &Node, path: String, mentioned: &mut Mentioned, problems: &Problems) -> Option<Pipeline> {
     let id = id(&key.name, &key.at, &path, problems)?;
     let mut section = Section::new(node, path, problems);
     let pipeline = Pipeline {
@@ -175,24 +151,17 @@ fn pipeline(
     mentioned.exporters.extend(named(&pipeline.exporters));
     let refusal = match pipeline.id.kind.as_str() {
         "traces" => None,
-        "metrics" | "logs" | "profiles" => Some((
-            "this collector carries traces only".to_owned(),
-            format!("remove the pipeline `{}`", pipeline.id),
-        )),
-        kind => Some((
-            format!("unknown signal `{kind}`"),
-            "name the pipeline `traces` or `traces/name`".to_owned(),
-        )),
+        "metrics" | "logs" | "profiles" => {
+            Some(("this collector carries traces only".to_owned(), format!("remove the pipeline `{}`", pipeline.id)))
+        }
+        kind => Some((format!("unknown signal `{kind}`"), "name the pipeline `traces` or `traces/name`".to_owned())),
     };
     if let Some((message, hint)) = refusal {
         problems.error(Problem::new(section.path(), message).at(&key.at).hint(hint));
         return None;
     }
     section.finish();
-    for (list, kind) in [
-        (&pipeline.receivers, "receiver"),
-        (&pipeline.exporters, "exporter"),
-    ] {
+    for (list, kind) in [(&pipeline.receivers, "receiver"), (&pipeline.exporters, "exporter")] {
         if list.is_empty() {
             let path = format!("service.pipelines.{}.{kind}s", pipeline.id);
             problems.error(
@@ -210,11 +179,7 @@ fn references(section: &mut Section<'_>, key: &str) -> Vec<Reference> {
     for (path, node) in section.list(key) {
         let Some(text) = node.as_text() else {
             let message = format!("{} is not an id", node.shown());
-            section.problems().error(
-                Problem::new(path, message)
-                    .at(&node.at)
-                    .hint("write `type` or `type/name`"),
-            );
+            section.problems().error(Problem::new(path, message).at(&node.at).hint("write `type` or `type/name`"));
             continue;
         };
         let Some(id) = id(text, &node.at, &path, section.problems()) else {
@@ -222,17 +187,10 @@ fn references(section: &mut Section<'_>, key: &str) -> Vec<Reference> {
         };
         if let Some(first) = references.iter().find(|reference| reference.id == id) {
             let message = format!("`{id}` is named twice, first at {}", first.at);
-            section.problems().error(
-                Problem::new(path, message)
-                    .at(&node.at)
-                    .hint("keep one of the two"),
-            );
+            section.problems().error(Problem::new(path, message).at(&node.at).hint("keep one of the two"));
             continue;
         }
-        references.push(Reference {
-            id,
-            at: node.at.clone(),
-        });
+        references.push(Reference { id, at: node.at.clone() });
     }
     references
 }
@@ -245,21 +203,9 @@ fn ids<'c>(lists: &[&'c Vec<Component>]) -> Vec<&'c ComponentId> {
 fn check_pipeline(pipeline: &Pipeline, config: &Config, problems: &Problems) {
     let owner = format!("service::pipelines::{}", pipeline.id);
     let sides = [
-        (
-            &pipeline.receivers,
-            "receiver",
-            ids(&[&config.receivers, &config.connectors]),
-        ),
-        (
-            &pipeline.processors,
-            "processor",
-            ids(&[&config.processors]),
-        ),
-        (
-            &pipeline.exporters,
-            "exporter",
-            ids(&[&config.exporters, &config.connectors]),
-        ),
+        (&pipeline.receivers, "receiver", ids(&[&config.receivers, &config.connectors])),
+        (&pipeline.processors, "processor", ids(&[&config.processors])),
+        (&pipeline.exporters, "exporter", ids(&[&config.exporters, &config.connectors])),
     ];
     for (references, kind, known) in sides {
         check_references(references, kind, &owner, &known, problems);
@@ -268,13 +214,7 @@ fn check_pipeline(pipeline: &Pipeline, config: &Config, problems: &Problems) {
 
 /// Path and message together are the Collector's text to the letter, for the sake of
 /// those who search for it.
-fn check_references(
-    references: &[Reference],
-    kind: &str,
-    owner: &str,
-    known: &[&ComponentId],
-    problems: &Problems,
-) {
+fn check_references(references: &[Reference], kind: &str, owner: &str, known: &[&ComponentId], problems: &Problems) {
     let names: Vec<String> = known.iter().map(ToString::to_string).collect();
     let names = || names.iter().map(String::as_str);
     for Reference { id, at } in references {
@@ -284,10 +224,7 @@ fn check_references(
         let hint = match closest(&id.to_string(), names()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if known.is_empty() => format!("add `{id}:` under `{kind}s`"),
-            None => format!(
-                "configured: {}; or add `{id}:` under `{kind}s`",
-                listed(names())
-            ),
+            None => format!("configured: {}; or add `{id}:` under `{kind}s`", listed(names())),
         };
         let message = format!("references {kind} \"{id}\" which is not configured");
         problems.error(Problem::new(owner, message).at(at).hint(hint));
@@ -296,12 +233,7 @@ fn check_references(
 
 /// The Collector does not build what no pipeline names, and says nothing; a component
 /// that was forgotten is worth a word.
-fn warn_of_idle(
-    config: &Config,
-    mentioned: &Mentioned,
-    extensions: &[Reference],
-    problems: &Problems,
-) {
+fn warn_of_idle(config: &Config, mentioned: &Mentioned, extensions: &[Reference], problems: &Problems) {
     let idle = |component: &Component, place: &str| {
         let message = format!("configured, but named in no {place}, and so not started");
         problems.warning(
@@ -310,11 +242,7 @@ fn warn_of_idle(
                 .hint(format!("name `{}` there, or remove it", component.id)),
         );
     };
-    let Mentioned {
-        receivers,
-        processors,
-        exporters,
-    } = mentioned;
+    let Mentioned { receivers, processors, exporters } = mentioned;
     let connectors: HashSet<ComponentId> = receivers.union(exporters).cloned().collect();
     for (components, named) in [
         (&config.receivers, receivers),

@@ -11,10 +11,7 @@ use super::parse::MAX_FILE;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Uri<'a> {
     File(&'a str),
-    Variable {
-        name: &'a str,
-        default: Option<&'a str>,
-    },
+    Variable { name: &'a str, default: Option<&'a str> },
     Yaml(&'a str),
 }
 
@@ -27,10 +24,7 @@ pub(super) struct Fault {
 
 impl Fault {
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Fault {
-            message: message.into(),
-            hint: hint.into(),
-        }
+        Fault { message: message.into(), hint: hint.into() }
     }
 }
 
@@ -62,10 +56,7 @@ impl<'a> Uri<'a> {
             "file" => Ok(Uri::File(rest)),
             "env" => Uri::variable(rest),
             "yaml" => Ok(Uri::Yaml(rest)),
-            "http" | "https" => Err(Fault::new(
-                format!("configs are not fetched over `{scheme}:`"),
-                SCHEMES,
-            )),
+            "http" | "https" => Err(Fault::new(format!("configs are not fetched over `{scheme}:`"), SCHEMES)),
             _ => Err(Fault::new(
                 format!("the scheme `{scheme}:` is not known"),
                 format!("{SCHEMES}; for a path with a colon in it, `./PATH`"),
@@ -79,9 +70,7 @@ impl<'a> Uri<'a> {
             None => (text, None),
         };
         let mut letters = name.chars();
-        let sound = letters
-            .next()
-            .is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+        let sound = letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
             && letters.all(|c| c.is_ascii_alphanumeric() || c == '_');
         if sound {
             Ok(Uri::Variable { name, default })
@@ -107,9 +96,7 @@ impl<'a> Uri<'a> {
 fn is_scheme(text: &str) -> bool {
     text.len() >= 2
         && text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c))
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c))
 }
 
 /// The world that sources are read from; tests bring their own variables.
@@ -147,13 +134,8 @@ fn read_file(path: &str) -> Result<Vec<u8>, Fault> {
                 format!("the file `{path}` may not be read"),
                 "check its permissions and the user that the collector runs as",
             ),
-            ErrorKind::IsADirectory => {
-                Fault::new(format!("`{path}` is a directory"), "name a file in it")
-            }
-            _ => Fault::new(
-                format!("the file `{path}` cannot be read: {error}"),
-                "check that it is a readable file",
-            ),
+            ErrorKind::IsADirectory => Fault::new(format!("`{path}` is a directory"), "name a file in it"),
+            _ => Fault::new(format!("the file `{path}` cannot be read: {error}"), "check that it is a readable file"),
         })?;
     if bytes.len() > MAX_FILE {
         return Err(Fault::new(
@@ -189,10 +171,7 @@ mod tests {
     fn a_substitution_is_a_variable_unless_it_has_a_scheme() {
         assert_eq!(Uri::of_substitution("NAME"), variable("NAME", None));
         assert_eq!(Uri::of_substitution("env:NAME"), variable("NAME", None));
-        assert_eq!(
-            Uri::of_substitution("env:NAME:-a:-b"),
-            variable("NAME", Some("a:-b"))
-        );
+        assert_eq!(Uri::of_substitution("env:NAME:-a:-b"), variable("NAME", Some("a:-b")));
         assert_eq!(Uri::of_substitution("NAME:-"), variable("NAME", Some("")));
         assert_eq!(Uri::of_substitution("file:a"), Ok(Uri::File("a")));
         assert_eq!(Uri::of_substitution("yaml:-1"), Ok(Uri::Yaml("-1")));
@@ -203,18 +182,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_told_apart() {
-        let world = World {
-            variable: &|_| None,
-        };
+        let world = World { variable: &|_| None };
         let message = |path| world.read(&Uri::File(path)).unwrap_err().message;
-        assert_eq!(
-            message("/nowhere/a.yaml"),
-            "there is no file `/nowhere/a.yaml`"
-        );
+        assert_eq!(message("/nowhere/a.yaml"), "there is no file `/nowhere/a.yaml`");
         assert_eq!(message("/"), "`/` is a directory");
-        assert_eq!(
-            message("/dev/zero"),
-            "the file `/dev/zero` is larger than 8 MiB"
-        );
+        assert_eq!(message("/dev/zero"), "the file `/dev/zero` is larger than 8 MiB");
     }
 }

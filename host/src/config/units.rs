@@ -11,10 +11,7 @@ pub(super) struct Unfit {
 
 impl Unfit {
     fn new(message: &'static str, hint: impl Into<String>) -> Self {
-        Unfit {
-            message,
-            hint: hint.into(),
-        }
+        Unfit { message, hint: hint.into() }
     }
 }
 
@@ -27,10 +24,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, Unfit> {
         return Ok(Duration::ZERO);
     }
     if text.starts_with('-') {
-        return Err(Unfit::new(
-            "is a negative duration",
-            "write `0s` or more, such as `5s`",
-        ));
+        return Err(Unfit::new("is a negative duration", "write `0s` or more, such as `5s`"));
     }
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     let malformed = || Unfit::new(NOT_A_DURATION, "write it as `200ms`, `5s` or `1m30s`");
@@ -51,25 +45,17 @@ pub(super) fn duration(text: &str) -> Result<Duration, Unfit> {
             "h" => 3_600_000_000_000,
             "" if !number.is_empty() => return Err(unitless(text)),
             "d" => {
-                return Err(Unfit::new(
-                    NOT_A_DURATION,
-                    "the largest unit is the hour: write `24h` for a day",
-                ));
+                return Err(Unfit::new(NOT_A_DURATION, "the largest unit is the hour: write `24h` for a day"));
             }
             _ => return Err(malformed()),
         };
-        nanos = scaled(number, scale)
-            .and_then(|part| nanos.checked_add(part))
-            .ok_or_else(malformed)?;
+        nanos = scaled(number, scale).and_then(|part| nanos.checked_add(part)).ok_or_else(malformed)?;
         rest = after;
     }
     // Go's durations end at 2^63 nanoseconds, about 292 years.
     match i64::try_from(nanos) {
         Ok(nanos) => Ok(Duration::from_nanos(nanos.unsigned_abs())),
-        Err(_) => Err(Unfit::new(
-            "is longer than 292 years",
-            "write a shorter duration",
-        )),
+        Err(_) => Err(Unfit::new("is longer than 292 years", "write a shorter duration")),
     }
 }
 
@@ -79,21 +65,13 @@ fn unitless(text: &str) -> Unfit {
         Ok(number) if number < 20.0 => "s",
         _ => "ms",
     };
-    Unfit::new(
-        NOT_A_DURATION,
-        format!("write a unit, such as `{text}{unit}`"),
-    )
+    Unfit::new(NOT_A_DURATION, format!("write a unit, such as `{text}{unit}`"))
 }
 
 /// A size in bytes: `64MiB`, `1GB`, `1.5 GiB`, `4096`; `64Mi` and `64M` as Kubernetes
 /// writes them.
 pub(super) fn size(text: &str) -> Result<u64, Unfit> {
-    let malformed = || {
-        Unfit::new(
-            NOT_A_SIZE,
-            "write it as `64MiB`, `1GB` or a number of bytes",
-        )
-    };
+    let malformed = || Unfit::new(NOT_A_SIZE, "write it as `64MiB`, `1GB` or a number of bytes");
     let (number, unit) = split(text, |c| c.is_ascii_digit() || c == '.');
     let unit = unit.trim_start().to_ascii_lowercase();
     let scale: u64 = match unit.as_str() {
@@ -167,21 +145,9 @@ mod tests {
             ("50", "is not a duration", "write a unit, such as `50ms`"),
             ("5", "is not a duration", "write a unit, such as `5s`"),
             ("1.5", "is not a duration", "write a unit, such as `1.5s`"),
-            (
-                "-5s",
-                "is a negative duration",
-                "write `0s` or more, such as `5s`",
-            ),
-            (
-                "1d",
-                "is not a duration",
-                "the largest unit is the hour: write `24h` for a day",
-            ),
-            (
-                "999999999h",
-                "is longer than 292 years",
-                "write a shorter duration",
-            ),
+            ("-5s", "is a negative duration", "write `0s` or more, such as `5s`"),
+            ("1d", "is not a duration", "the largest unit is the hour: write `24h` for a day"),
+            ("999999999h", "is longer than 292 years", "write a shorter duration"),
         ];
         for (text, message, hint) in cases {
             assert_eq!(duration(text), Err(Unfit::new(message, hint)), "{text}");
@@ -206,15 +172,7 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(size(text), Ok(expected), "{text}");
         }
-        for text in [
-            "",
-            "MiB",
-            "-1MiB",
-            "64 MiBs",
-            "1.2.3GB",
-            "many",
-            "99999999TiB",
-        ] {
+        for text in ["", "MiB", "-1MiB", "64 MiBs", "1.2.3GB", "many", "99999999TiB"] {
             assert!(size(text).is_err(), "{text}");
         }
     }

@@ -85,9 +85,9 @@ impl OtlpGrpcExporter {
         } else {
             endpoint.connect_lazy()
         };
-        let uri = format!("{}{EXPORT}", base.trim_end_matches('/')).parse().map_err(|_| {
-            TlsError::Pem("endpoint", format!("`{base}` cannot be called"))
-        })?;
+        let uri = format!("{}{EXPORT}", base.trim_end_matches('/'))
+            .parse()
+            .map_err(|_| TlsError::Pem("endpoint", format!("`{base}` cannot be called")))?;
         let sending = Sending::new(id.clone(), settings.sending.clone(), metrics, drain);
         Ok(Self { id, channel, settings, uri, sending })
     }

@@ -74,7 +74,11 @@ fn read_queue(section: &mut Section<'_>) -> Option<QueueSettings> {
             "remove it: a sender gets its OK when the destination has the spans",
         );
     }
-    section.refuse("storage", "the queue cannot be kept on disk", "remove it: senders wait for the destination instead");
+    section.refuse(
+        "storage",
+        "the queue cannot be kept on disk",
+        "remove it: senders wait for the destination instead",
+    );
     section.refuse("batch", "requests are not batched", "remove it");
     section.finish();
     Some(QueueSettings { size, consumers, sizer, block_on_overflow })

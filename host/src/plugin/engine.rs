@@ -56,11 +56,8 @@ impl Clockwork {
             .async_stack_size(2 * GUEST_STACK + (256 << 10))
             .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32));
         let engine = Engine::new(&config)?;
-        let clock = Arc::new(Clock {
-            running: AtomicUsize::new(0),
-            parked: AtomicBool::new(false),
-            thread: OnceLock::new(),
-        });
+        let clock =
+            Arc::new(Clock { running: AtomicUsize::new(0), parked: AtomicBool::new(false), thread: OnceLock::new() });
         let weak = (engine.weak(), Arc::clone(&clock));
         let thread = std::thread::Builder::new().name("plugin-clock".into()).spawn(move || {
             let (engine, clock) = weak;
@@ -111,7 +108,7 @@ impl Clockwork {
                 Err(error) => tracing::warn!(%error, "a cached module cannot be used; it is compiled again"),
             }
         }
-        let compiled = self.engine.precompile_component(wasm)?;
+        let compiled = self.precompile(wasm)?;
         if let Some(file) = file
             && let Err(error) = write_cached(&file, &compiled)
         {
@@ -119,6 +116,15 @@ impl Clockwork {
         }
         // SAFETY: the bytes were made by this engine a moment ago.
         unsafe { Component::deserialize(&self.engine, &compiled) }
+    }
+
+    /// Compiles on threads that end with it: Cranelift takes hundreds of MiB for a
+    /// moment, and the allocator gives a thread's memory back when the thread is gone.
+    fn precompile(&self, wasm: &[u8]) -> wasmtime::Result<Vec<u8>> {
+        match rayon::ThreadPoolBuilder::new().thread_name(|at| format!("compile-{at}")).build() {
+            Ok(pool) => pool.install(|| self.engine.precompile_component(wasm)),
+            Err(_) => self.engine.precompile_component(wasm),
+        }
     }
 
     fn cache_file(&self, digest: &[u8]) -> Option<PathBuf> {

@@ -61,9 +61,7 @@ fn new_value(call: &'static str, value: Value) -> Result<NewValue> {
         Value::Int(value) => NewValue::Int(value),
         Value::Double(value) => NewValue::Double(value),
         Value::Bytes(bytes) => NewValue::Bytes(bytes),
-        Value::Json(text) => {
-            NewValue::Nested(parse_value(&text).map_err(|source| GuestFault::Json { call, source })?)
-        }
+        Value::Json(text) => NewValue::Nested(parse_value(&text).map_err(|source| GuestFault::Json { call, source })?),
     })
 }
 
@@ -305,10 +303,11 @@ impl patterns::Host for Guest {
         let (index, search) = self.search("patterns.find-matches", &patterns)?;
         let mut spent = None;
         let columns = index.columns_where(owner(of), |text| {
-            spent.is_none() && search.matches(text).unwrap_or_else(|fault| {
-                spent = Some(fault);
-                false
-            })
+            spent.is_none()
+                && search.matches(text).unwrap_or_else(|fault| {
+                    spent = Some(fault);
+                    false
+                })
         });
         match spent {
             Some(fault) => Err(fault.into()),
@@ -331,12 +330,7 @@ impl patterns::Host for Guest {
         Ok(out)
     }
 
-    fn replace_matches(
-        &mut self,
-        of: WitOwner,
-        patterns: Vec<u32>,
-        replacement: String,
-    ) -> Result<Vec<ChangedColumn>> {
+    fn replace_matches(&mut self, of: WitOwner, patterns: Vec<u32>, replacement: String) -> Result<Vec<ChangedColumn>> {
         let (call, owner) = ("patterns.replace-matches", owner(of));
         let (index, search) = self.search(call, &patterns)?;
         let (limit, mut bytes) = (self.limits.memory, 0);
@@ -355,11 +349,7 @@ impl patterns::Host for Guest {
 }
 
 impl Guest {
-    fn search(
-        &self,
-        call: &'static str,
-        patterns: &[u32],
-    ) -> Result<(&traces::Index, super::patterns::Search<'_>)> {
+    fn search(&self, call: &'static str, patterns: &[u32]) -> Result<(&traces::Index, super::patterns::Search<'_>)> {
         Ok((self.index(call)?, self.patterns.search(patterns)?))
     }
 }

@@ -227,12 +227,7 @@ impl Pool {
     }
 
     async fn instantiate(&self) -> Result<Instance, Failure> {
-        let guest = Guest::new(
-            Arc::clone(&self.id),
-            self.limits,
-            Arc::clone(&self.log),
-            Arc::clone(&self.metrics),
-        );
+        let guest = Guest::new(Arc::clone(&self.id), self.limits, Arc::clone(&self.log), Arc::clone(&self.metrics));
         let meter = Arc::clone(&guest.meter);
         let mut store = Store::new(&self.clockwork.engine, guest);
         store.limiter(|guest| &mut guest.limiter);
@@ -240,7 +235,12 @@ impl Pool {
         store.set_hostcall_fuel(self.limits.memory.max(1 << 20));
         store.epoch_deadline_callback(move |context| {
             let deadline = context.data().deadline;
-            if meter.running() > deadline { Ok(UpdateDeadline::Interrupt) } else { Ok(UpdateDeadline::Yield(1)) }
+            if meter.running() > deadline {
+                return Ok(UpdateDeadline::Interrupt);
+            }
+            // tokio's own yield also lets sockets have their turn; with a plain wake-up
+            // a worker looks at them after 61 polls, which are 61 ticks of a looping guest.
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
         let pre = &self.pre;
         let (bindings, tick) = self

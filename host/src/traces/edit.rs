@@ -46,15 +46,46 @@ pub struct Texts {
 /// edit was made (`Spans::entries_of`).
 #[derive(Debug, Clone)]
 pub enum Edit {
-    Drop { entries: Vec<u32>, reason: String },
-    Set { owner: Owner, entries: Vec<u32>, key: String, value: NewValue },
-    SetTexts { owner: Owner, entries: Vec<u32>, key: String, texts: Texts },
+    Drop {
+        entries: Vec<u32>,
+        reason: String,
+    },
+    Set {
+        owner: Owner,
+        entries: Vec<u32>,
+        key: String,
+        value: NewValue,
+    },
+    SetTexts {
+        owner: Owner,
+        entries: Vec<u32>,
+        key: String,
+        texts: Texts,
+    },
     /// Each text in its own place, also where a key occurs twice.
-    Rewrite { owner: Owner, places: Vec<Place>, texts: Texts },
-    Remove { owner: Owner, entries: Vec<u32>, key: String },
-    SetNames { entries: Vec<u32>, names: Vec<String> },
-    SetStatus { entries: Vec<u32>, code: u8, message: String },
-    SetTenant { entries: Vec<u32>, tenant: String },
+    Rewrite {
+        owner: Owner,
+        places: Vec<Place>,
+        texts: Texts,
+    },
+    Remove {
+        owner: Owner,
+        entries: Vec<u32>,
+        key: String,
+    },
+    SetNames {
+        entries: Vec<u32>,
+        names: Vec<String>,
+    },
+    SetStatus {
+        entries: Vec<u32>,
+        code: u8,
+        message: String,
+    },
+    SetTenant {
+        entries: Vec<u32>,
+        tenant: String,
+    },
 }
 
 /// One text attribute, known by where its text is: an edit of the same call that
@@ -112,7 +143,8 @@ impl Index {
     pub fn growth_of(&self, edits: &[Edit]) -> usize {
         // A key that is new to some owner takes a column over all of them.
         let column = |owner| self.entries(owner) * size_of::<Option<Value>>();
-        let sets = |entries: &[u32], key: &str, value: usize| entries.len().saturating_mul(key.len() + value + OVERHEAD);
+        let sets =
+            |entries: &[u32], key: &str, value: usize| entries.len().saturating_mul(key.len() + value + OVERHEAD);
         let each = |edit: &Edit| match edit {
             Edit::Set { owner, entries, key, value } => sets(entries, key, value.len()).saturating_add(column(*owner)),
             Edit::SetTexts { owner, entries, key, texts } => {

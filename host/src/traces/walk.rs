@@ -114,6 +114,11 @@ impl<'a, const INDEX: bool> Walker<'a, INDEX> {
             previous: 0,
             duplicate: false,
         };
+        if INDEX {
+            // Room for what a request of this size usually holds: growing costs a copy.
+            walker.index.spans.reserve((wire.len() / 256).min(4096));
+            walker.index.attributes[Owner::Span as usize].reserve((wire.len() / 40).min(32_768));
+        }
         walker.request()?;
         Ok(Walked { spans: walker.spans, invalid: walker.invalid, index: walker.index })
     }

@@ -33,16 +33,9 @@ fn read_with(uris: &[&str], sets: &[&str], variables: Variables) -> (Option<Conf
         let found = variables.iter().find(|(known, _)| *known == name);
         found.map(|(_, value)| OsString::from(value))
     };
-    let owned = |texts: &[&str]| {
-        texts
-            .iter()
-            .map(|text| (*text).to_owned())
-            .collect::<Vec<_>>()
-    };
+    let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let problems = Problems::new();
-    let world = World {
-        variable: &variable,
-    };
+    let world = World { variable: &variable };
     let config = read_from(&owned(uris), &owned(sets), world, &problems);
     (config, problems)
 }
@@ -92,15 +85,8 @@ fn later_sources_override_earlier_ones() {
 
 #[test]
 fn keys_with_separators_join_what_is_nested() {
-    let node = x(
-        &["yaml:{'x::a::b': 1, x: {a: {c: 2}}, 'x::d': 3}"],
-        &[],
-        &[],
-    );
-    assert_eq!(
-        json(&node),
-        serde_json::json!({"a": {"b": 1, "c": 2}, "d": 3})
-    );
+    let node = x(&["yaml:{'x::a::b': 1, x: {a: {c: 2}}, 'x::d': 3}"], &[], &[]);
+    assert_eq!(json(&node), serde_json::json!({"a": {"b": 1, "c": 2}, "d": 3}));
     let many: String = (0..=1000).map(|i| format!("x::k{i}: 1\n")).collect();
     assert!(first_error(&[&format!("yaml:{many}")], &[]).contains("more than 1000 keys"));
 }
@@ -108,14 +94,7 @@ fn keys_with_separators_join_what_is_nested() {
 #[test]
 fn large_mappings_are_merged_too() {
     let one: String = (0..50).map(|i| format!("k{i}: {i}, ")).collect();
-    let merged = x(
-        &[
-            &format!("yaml:x: {{{one}}}"),
-            "yaml:x: {k7: a, k70: b, k8: c}",
-        ],
-        &[],
-        &[],
-    );
+    let merged = x(&[&format!("yaml:x: {{{one}}}"), "yaml:x: {k7: a, k70: b, k8: c}"], &[], &[]);
     let json = json(&merged);
     assert_eq!(json["k7"], "a");
     assert_eq!(json["k8"], "c");
@@ -258,10 +237,7 @@ fn substitutions_that_cannot_be_are_errors() {
     assert!(message("a${LOOP}").contains("leads to too many substitutions"));
     assert!(message("${TWO}").contains("leads to too many substitutions"));
     let unclosed = "${".repeat(100_000);
-    assert_eq!(
-        x(&[&format!("yaml:x: '{unclosed}'")], &[], &[]).as_text(),
-        Some(unclosed.as_str())
-    );
+    assert_eq!(x(&[&format!("yaml:x: '{unclosed}'")], &[], &[]).as_text(), Some(unclosed.as_str()));
     let nested = format!("{}{}", "${".repeat(5000), "}".repeat(5000));
     assert!(message(&nested).contains("leads to too many substitutions"));
 }
@@ -308,10 +284,7 @@ fn files_are_put_in_and_know_their_places() {
         })
     );
     let warning = config.warnings[0].as_warning().to_string();
-    assert!(
-        warning.contains("broken.yaml:2:5: not valid YAML"),
-        "{warning}"
-    );
+    assert!(warning.contains("broken.yaml:2:5: not valid YAML"), "{warning}");
     assert!(warning.contains("main.yaml:5:6"), "{warning}");
     let Value::Map(x) = &x.value else {
         panic!("no mapping");
@@ -328,27 +301,17 @@ fn files_are_put_in_and_know_their_places() {
 fn a_file_that_puts_itself_in_ends_in_one_error() {
     let folder = Folder::new("cycle");
     let path = folder.0.join("self.yaml");
-    let text = format!(
-        "x: {{a: '${{file:{0}}}', b: '${{file:{0}}}'}}\n",
-        path.display()
-    );
+    let text = format!("x: {{a: '${{file:{0}}}', b: '${{file:{0}}}'}}\n", path.display());
     let path = folder.file("self.yaml", &text);
     let (_, problems) = read_with(&[&path], &[], &[]);
     let errors = problems.finish().unwrap_err();
-    let cyclic = errors
-        .problems()
-        .iter()
-        .filter(|problem| problem.message.contains("too many substitutions"));
+    let cyclic = errors.problems().iter().filter(|problem| problem.message.contains("too many substitutions"));
     assert_eq!(cyclic.count(), 1);
 }
 
 #[test]
 fn the_printed_config_is_the_merged_one() {
-    let (config, _) = read_with(
-        &["yaml:x: {a: '${N}'}", "yaml:x: {b: yes}"],
-        &[],
-        &[("N", "1")],
-    );
+    let (config, _) = read_with(&["yaml:x: {a: '${N}'}", "yaml:x: {b: yes}"], &[], &[("N", "1")]);
     assert_eq!(config.unwrap().print().unwrap(), "x:\n  a: 1\n  b: yes\n");
 }
 
@@ -374,20 +337,13 @@ fn configs_of_real_users_are_read_without_a_panic() {
         let verdict = entry["otelcol_0_161_0_validate"].as_str().unwrap();
         if verdict == "ok" || verdict.starts_with("unknown types") {
             sound += 1;
-            assert!(
-                config.is_some(),
-                "{file}: {}",
-                problems.finish().unwrap_err()
-            );
+            assert!(config.is_some(), "{file}: {}", problems.finish().unwrap_err());
         }
         if verdict == "ok"
             && let Err(errors) = problems.finish()
         {
             for problem in errors.problems() {
-                assert!(
-                    problem.message == "this collector carries traces only",
-                    "{file}: {problem}"
-                );
+                assert!(problem.message == "this collector carries traces only", "{file}: {problem}");
             }
         }
     }

@@ -35,20 +35,14 @@ fn settings_are_read_and_absent_ones_have_their_defaults() {
         assert_eq!(section.f64_or("rate", 0.0), 2.0);
         assert_eq!(section.i64("shift"), Some(-4));
         assert!(section.boolean_or("on", false));
-        assert_eq!(
-            section.choice("compression", &["gzip", "none"]),
-            Some("gzip")
-        );
+        assert_eq!(section.choice("compression", &["gzip", "none"]), Some("gzip"));
         assert_eq!(section.texts_or("allowed", &[]), ["a", "5"]);
         assert_eq!(section.texts_or("commas", &[]), ["a", "b"]);
         assert_eq!(section.text("nothing"), None);
         assert_eq!(section.u64_or("nothing", 9), 9);
         assert_eq!(section.choice_or("absent", &["a", "b"], "b"), "b");
         assert_eq!(section.texts_or("absent", &["x"]), ["x"]);
-        assert_eq!(
-            section.duration_or("absent", Duration::ZERO),
-            Duration::ZERO
-        );
+        assert_eq!(section.duration_or("absent", Duration::ZERO), Duration::ZERO);
     });
     assert_eq!(problems, []);
 }
@@ -57,10 +51,7 @@ fn settings_are_read_and_absent_ones_have_their_defaults() {
 fn a_null_body_is_an_empty_mapping() {
     assert_eq!(
         reported("", |section| {
-            assert_eq!(
-                section.text_or("endpoint", "localhost:4317"),
-                "localhost:4317"
-            );
+            assert_eq!(section.text_or("endpoint", "localhost:4317"), "localhost:4317");
         }),
         []
     );
@@ -140,14 +131,8 @@ fn a_key_that_nobody_asked_for_is_unknown() {
 
 #[test]
 fn headers_have_two_forms() {
-    let expected = [
-        ("a".to_owned(), "1".to_owned()),
-        ("b".to_owned(), "0x10".to_owned()),
-    ];
-    for text in [
-        "headers: {a: '1', b: 0x10}",
-        "headers: [{name: a, value: 1}, {name: b, value: 0x10}]",
-    ] {
+    let expected = [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "0x10".to_owned())];
+    for text in ["headers: {a: '1', b: 0x10}", "headers: [{name: a, value: 1}, {name: b, value: 0x10}]"] {
         let problems = reported(text, |section| {
             assert_eq!(section.headers("headers"), expected);
         });
@@ -192,17 +177,8 @@ fn sections_nest_and_carry_their_path() {
         }
         assert_eq!(names, ["a", "b"]);
     });
-    let paths: Vec<_> = problems
-        .iter()
-        .map(|problem| problem.path.as_str())
-        .collect();
-    assert_eq!(
-        paths,
-        [
-            "receivers.otlp.protocols.http.endpoint",
-            "receivers.otlp.policies[1].nmae"
-        ]
-    );
+    let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(paths, ["receivers.otlp.protocols.http.endpoint", "receivers.otlp.policies[1].nmae"]);
 }
 
 #[test]
@@ -268,19 +244,13 @@ fn a_harmless_key_without_effect_is_a_warning() {
 
 #[test]
 fn free_mappings_and_raw_values_can_be_had() {
-    let problems = reported(
-        "config: {mask: [a]}\nlabels: {x: 1, 'y z': b}\n",
-        |section| {
-            assert_eq!(
-                section.json("config"),
-                Some(serde_json::json!({"mask": ["a"]}))
-            );
-            let mut labels = section.section("labels").unwrap();
-            let names: Vec<_> = labels.entries().iter().map(|(key, _)| &key.name).collect();
-            assert_eq!(names, ["x", "y z"]);
-            labels.finish();
-            assert!(section.has("config") && !section.has("absent"));
-        },
-    );
+    let problems = reported("config: {mask: [a]}\nlabels: {x: 1, 'y z': b}\n", |section| {
+        assert_eq!(section.json("config"), Some(serde_json::json!({"mask": ["a"]})));
+        let mut labels = section.section("labels").unwrap();
+        let names: Vec<_> = labels.entries().iter().map(|(key, _)| &key.name).collect();
+        assert_eq!(names, ["x", "y z"]);
+        labels.finish();
+        assert!(section.has("config") && !section.has("absent"));
+    });
     assert_eq!(problems, []);
 }

@@ -40,10 +40,7 @@ fn warnings(text: &str) -> Vec<String> {
     let problems = Problems::new();
     read(parse(text), &problems);
     let warnings = problems.finish().unwrap();
-    warnings
-        .iter()
-        .map(|warning| format!("{}: {}", warning.path, warning.message))
-        .collect()
+    warnings.iter().map(|warning| format!("{}: {}", warning.path, warning.message)).collect()
 }
 
 fn ids(references: &[Reference]) -> Vec<String> {
@@ -80,27 +77,18 @@ fn a_reference_to_nothing_has_the_collectors_words() {
             .ends_with("hint: configured: `otlp`; or add `zipkin:` under `exporters`")
     );
     assert!(
-        one(&SOUND.replace(
-            "extensions: [health_check]",
-            "extensions: [health_check, pprof]"
-        ))
-        .contains("service::extensions: references extension \"pprof\" which is not configured")
+        one(&SOUND.replace("extensions: [health_check]", "extensions: [health_check, pprof]"))
+            .contains("service::extensions: references extension \"pprof\" which is not configured")
     );
 }
 
 #[test]
 fn a_pipeline_needs_both_ends() {
-    let text = SOUND
-        .replace("receivers: [otlp]", "receivers: []")
-        .replace("exporters: [otlp]", "exporters:");
+    let text = SOUND.replace("receivers: [otlp]", "receivers: []").replace("exporters: [otlp]", "exporters:");
     let errors = errors(&text);
     assert_eq!(errors.len(), 2, "{errors:#?}");
-    assert!(
-        errors[0].contains("service.pipelines.traces.receivers: must have at least one receiver")
-    );
-    assert!(
-        errors[1].contains("service.pipelines.traces.exporters: must have at least one exporter")
-    );
+    assert!(errors[0].contains("service.pipelines.traces.receivers: must have at least one receiver"));
+    assert!(errors[1].contains("service.pipelines.traces.exporters: must have at least one exporter"));
 }
 
 #[test]
@@ -128,24 +116,14 @@ fn what_is_named_twice_or_misspelt_is_refused() {
             .contains("service.pipelines.traces.processors[2]: `batch` is named twice, first at test.yaml:16:33")
     );
     assert!(one(&format!("{SOUND}reciever: {{}}\n")).contains("hint: did you mean `receivers`?"));
-    assert!(
-        one(&SOUND.replace("  batch:\n", "  batch:\n  ' batch':\n")).contains("configured twice")
-    );
+    assert!(one(&SOUND.replace("  batch:\n", "  batch:\n  ' batch':\n")).contains("configured twice"));
     assert!(
         one(&SOUND.replace("  batch:\n", "  batch:\n  9x:\n"))
             .contains("processors.9x: `9x` is not an id: `9x` is not a component type")
     );
-    assert!(
-        one(&SOUND.replace("[health_check]", "[health_check, [a]]"))
-            .contains("a list is not an id")
-    );
-    assert!(
-        one(&SOUND.replace("[health_check]", "[health_check, a/]"))
-            .contains("no name behind the `/`")
-    );
-    assert!(
-        one(&SOUND.replace("  telemetry", "  telemetri")).contains("did you mean `telemetry`?")
-    );
+    assert!(one(&SOUND.replace("[health_check]", "[health_check, [a]]")).contains("a list is not an id"));
+    assert!(one(&SOUND.replace("[health_check]", "[health_check, a/]")).contains("no name behind the `/`"));
+    assert!(one(&SOUND.replace("  telemetry", "  telemetri")).contains("did you mean `telemetry`?"));
 }
 
 #[test]
@@ -156,9 +134,10 @@ fn a_connector_joins_pipelines_and_shares_no_id() {
     );
     assert_eq!(errors(&text), Vec::<String>::new());
     let message = one(&text.replace("exporters:\n  otlp:", "exporters:\n  forward:\n  otlp:"));
-    assert!(message.contains(
-        "connectors::forward: ambiguous ID: Found both \"forward\" exporter and \"forward\" connector"
-    ));
+    assert!(
+        message
+            .contains("connectors::forward: ambiguous ID: Found both \"forward\" exporter and \"forward\" connector")
+    );
 }
 
 #[test]
@@ -179,9 +158,8 @@ fn what_no_pipeline_names_is_worth_a_warning() {
 
 #[test]
 fn a_receiver_and_an_exporter_of_one_id_are_told_apart() {
-    let text = SOUND
-        .replace("exporters: [otlp]", "exporters: [debug]")
-        .replace("exporters:\n", "exporters:\n  debug:\n");
+    let text =
+        SOUND.replace("exporters: [otlp]", "exporters: [debug]").replace("exporters:\n", "exporters:\n  debug:\n");
     assert_eq!(
         warnings(&text.replacen("      exporters:\n  debug:\n", "      exporters:", 1)),
         ["exporters.otlp: configured, but named in no pipeline, and so not started"]

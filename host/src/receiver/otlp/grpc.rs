@@ -25,7 +25,10 @@ const FIRST_PIECE: usize = 1 << 20;
 
 pub(super) async fn handle(intake: Arc<Intake>, request: Request<Incoming>) -> Response<Ready> {
     let is_grpc = request.headers().get(http::header::CONTENT_TYPE).is_some_and(|found| {
-        found.as_bytes().strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+        found
+            .as_bytes()
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
     });
     if request.method() != Method::POST || !is_grpc {
         let mut response = Response::new(Ready::default());
@@ -33,7 +36,8 @@ pub(super) async fn handle(intake: Arc<Intake>, request: Request<Incoming>) -> R
         return response;
     }
     if request.uri().path() != EXPORT {
-        let message = format!("this collector carries traces only, and `{}` is not their service", request.uri().path());
+        let message =
+            format!("this collector carries traces only, and `{}` is not their service", request.uri().path());
         return refuse(&RpcStatus::new(Code::Unimplemented, message));
     }
     let answer = match timeout(request.headers()) {
@@ -112,7 +116,9 @@ fn decompress(headers: &HeaderMap, compressed: &[u8], limit: usize) -> Result<Me
             let message = format!("`{}` is not a compression that is understood here", other.escape_ascii());
             return Err(RpcStatus::new(Code::Unimplemented, message));
         }
-        None => return Err(RpcStatus::new(Code::Internal, "the message is compressed, and no `grpc-encoding` says how")),
+        None => {
+            return Err(RpcStatus::new(Code::Internal, "the message is compressed, and no `grpc-encoding` says how"));
+        }
     }
     let mut buffer = vec![0; PREFIX];
     gzip::decompress(compressed, &mut buffer, limit).map_err(|error| {

@@ -80,7 +80,11 @@ pub fn endpoint(section: &mut Section<'_>, default: &str) -> String {
     let endpoint = section.text_or("endpoint", default);
     let port = endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
     if !matches!(port, Some(Ok(_))) {
-        section.problem_at("endpoint", format!("`{endpoint}` is not `host:port`"), format!("write it like `{default}`"));
+        section.problem_at(
+            "endpoint",
+            format!("`{endpoint}` is not `host:port`"),
+            format!("write it like `{default}`"),
+        );
     }
     endpoint
 }

@@ -1,0 +1,82 @@
+//! The end: what was accepted is answered for.
+
+use serde_json::json;
+
+use crate::support::spans::spans;
+use crate::support::{Collector, Reply, Setup, Sink, request, wait_for};
+
+/// A collector that waits for its destination, with five spans under way.
+fn waiting(sink: &Sink, arguments: &[&str]) -> (Collector, crate::support::send::Pending<crate::support::send::GrpcAnswer>) {
+    sink.answer(Reply::Hold);
+    let setup = arguments.iter().fold(Setup::line(sink), |setup, argument| setup.argument(*argument));
+    let collector = setup.start();
+    let pending = collector.start_send(&request(spans(5)));
+    sink.wait(1);
+    (collector, pending)
+}
+
+#[test]
+fn requests_under_way_are_drained_and_health_says_so() {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let sink = Sink::start();
+        let (mut collector, pending) = waiting(&sink, &[]);
+        assert_eq!(collector.health().status, 200);
+        collector.process.signal(signal);
+        collector.wait_for_log("shutting down: no more spans are accepted");
+        wait_for("an unhealthy answer", || (collector.health().status == 503).then_some(()));
+        assert!(!pending.is_answered());
+        let (grpc, refused) = (collector.grpc(), std::net::TcpStream::connect);
+        wait_for("a closed port", || refused(grpc).is_err().then_some(()));
+        sink.release();
+        pending.answer().expect_ok();
+        let ended = collector.process.wait();
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
+        assert!(ended.log.contains("Shutdown complete: everything accepted has been answered for."), "{}", ended.log);
+    }
+}
+
+#[test]
+fn an_idle_collector_with_open_connections_ends_at_once() {
+    let collector = Setup::new().exporter("debug", json!({})).start();
+    let _open = [collector.grpc(), collector.http()].map(crate::support::send::idle_connection);
+    collector.send(&request(spans(1))).expect_ok();
+    let began = std::time::Instant::now();
+    collector.finish();
+    assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn the_grace_periods_end_says_how_many_spans_were_not_delivered() {
+    let sink = Sink::start();
+    let (collector, _pending) = waiting(&sink, &["--grace-period=300ms"]);
+    collector.process.signal(libc::SIGTERM);
+    let ended = collector.process.wait();
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    let line = ended.log.lines().find(|line| line.contains("the grace period is over")).expect(&ended.log);
+    assert!(line.contains("spans=5"), "{line}");
+}
+
+#[test]
+fn a_second_signal_ends_the_drain() {
+    let sink = Sink::start();
+    let (mut collector, _pending) = waiting(&sink, &[]);
+    collector.process.signal(libc::SIGTERM);
+    collector.wait_for_log("shutting down");
+    collector.process.signal(libc::SIGTERM);
+    let ended = collector.process.wait();
+    assert!(ended.log.contains("a second signal: the drain ends here"), "{}", ended.log);
+}
+
+#[test]
+fn retries_end_with_the_shutdown_and_their_senders_are_told() {
+    let sink = Sink::start();
+    sink.answer(Reply::grpc(tonic::Code::Unavailable, "still down"));
+    let retry = json!({"initial_interval": "1h"});
+    let slow = crate::support::config::with(crate::support::to(&sink), [("retry_on_failure", retry)]);
+    let mut collector = Setup::new().exporter("otlp", slow).start();
+    let pending = collector.start_send(&request(spans(2)));
+    collector.wait_for_log("Will retry the request after interval.");
+    collector.process.signal(libc::SIGTERM);
+    pending.answer().expect(tonic::Code::Unavailable, "still down");
+    assert_eq!(collector.process.wait().code, Some(0));
+}
