@@ -296,7 +296,7 @@ fn a_plugin_that_refuses_its_config_keeps_the_collector_from_starting() {
 fn a_plugin_that_traps_at_the_start_keeps_the_collector_from_starting() {
     let log = refuses("configure-trap");
     assert!(log.contains("error: processors.wasm/hostile.module: "), "{log}");
-    assert!(log.contains("cannot be started: trapped: wasm `unreachable` instruction executed"), "{log}");
+    assert!(log.contains("cannot be started: trapped: wasm trap: wasm `unreachable` instruction executed"), "{log}");
 }
 
 #[test]

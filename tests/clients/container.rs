@@ -163,6 +163,20 @@ fn the_image_runs_without_a_flag_a_volume_or_a_network() {
 }
 
 #[test]
+fn the_demo_client_in_a_container_ends_when_it_is_told_to() {
+    let Some(image) = image() else { return };
+    let sink = Sink::start();
+    let container = Container::named(&image, "demo");
+    let mut command = image.run(&container.1);
+    command.args(["--network=host", &image.name, "send", "--count=0", "--interval=100ms"]);
+    let process = Process::spawn(command.arg(format!("--endpoint=http://{sink}")));
+    wait_for("the demo's spans", || (sink.received().len() > 1).then_some(()));
+    let stop = container.stop();
+    assert_eq!(process.wait().code, Some(0));
+    assert_eq!(stop.wait().code, Some(0));
+}
+
+#[test]
 fn the_image_takes_the_subcommands_and_flags_of_the_program() {
     let Some(image) = image() else { return };
     let container = Container::named(&image, "flags");

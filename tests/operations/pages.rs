@@ -86,7 +86,10 @@ fn logs_may_be_json_lines() {
     let log = collector.log();
     for line in log.lines() {
         let parsed: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        assert!(parsed["message"].is_string() && parsed["level"].is_string() && parsed["timestamp"].is_string(), "{line}");
+        assert!(
+            parsed["message"].is_string() && parsed["level"].is_string() && parsed["timestamp"].is_string(),
+            "{line}"
+        );
     }
     collector.stop();
 }

@@ -6,7 +6,10 @@ use crate::support::spans::spans;
 use crate::support::{Collector, Reply, Setup, Sink, request, wait_for};
 
 /// A collector that waits for its destination, with five spans under way.
-fn waiting(sink: &Sink, arguments: &[&str]) -> (Collector, crate::support::send::Pending<crate::support::send::GrpcAnswer>) {
+fn waiting(
+    sink: &Sink,
+    arguments: &[&str],
+) -> (Collector, crate::support::send::Pending<crate::support::send::GrpcAnswer>) {
     sink.answer(Reply::Hold);
     let setup = arguments.iter().fold(Setup::line(sink), |setup, argument| setup.argument(*argument));
     let collector = setup.start();
@@ -71,7 +74,7 @@ fn a_second_signal_ends_the_drain() {
 fn retries_end_with_the_shutdown_and_their_senders_are_told() {
     let sink = Sink::start();
     sink.answer(Reply::grpc(tonic::Code::Unavailable, "still down"));
-    let retry = json!({"initial_interval": "1h"});
+    let retry = json!({"initial_interval": "1h", "max_elapsed_time": "0s"});
     let slow = crate::support::config::with(crate::support::to(&sink), [("retry_on_failure", retry)]);
     let mut collector = Setup::new().exporter("otlp", slow).start();
     let pending = collector.start_send(&request(spans(2)));

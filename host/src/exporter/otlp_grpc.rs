@@ -117,15 +117,24 @@ impl OtlpGrpcExporter {
         if let Ok(header) = header {
             headers.insert("grpc-timeout", header);
         }
-        tokio::time::timeout(timeout, self.call(request, parcel.spans)).await.unwrap_or_else(|_| {
-            let message = format!("{} did not answer within {timeout:?}", self.settings.endpoint);
-            Err(ConsumeError::retryable(message).with_code(Code::DeadlineExceeded as i32))
-        })
+        let called = tokio::time::timeout(timeout, self.call(request, parcel.spans)).await;
+        called.unwrap_or_else(|_| Err(self.timed_out()))
+    }
+
+    fn timed_out(&self) -> ConsumeError {
+        let (endpoint, timeout) = (&self.settings.endpoint, self.settings.timeout);
+        let message = format!("{endpoint} did not answer within {timeout:?}");
+        ConsumeError::retryable(message).with_code(Code::DeadlineExceeded as i32)
     }
 
     async fn call(&self, request: http::Request<tonic::body::Body>, spans: usize) -> Result<(), ConsumeError> {
-        let unreachable = |error: &dyn std::error::Error| {
-            let message = format!("{} cannot be reached: {}", self.settings.endpoint, root_cause(error));
+        let unreachable = |error: &(dyn std::error::Error + 'static)| {
+            let cause = root_cause(error);
+            // tonic's channel keeps to `grpc-timeout` too, and may be the first to.
+            if cause.is::<tonic::TimeoutExpired>() {
+                return self.timed_out();
+            }
+            let message = format!("{} cannot be reached: {cause}", self.settings.endpoint);
             ConsumeError::retryable(message).with_code(Code::Unavailable as i32)
         };
         let mut channel = self.channel.clone();
@@ -181,12 +190,12 @@ fn without_status(status: http::StatusCode) -> ConsumeError {
     }
 }
 
-fn root_cause(error: &dyn std::error::Error) -> String {
+fn root_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;
     }
-    cause.to_string()
+    cause
 }
 
 impl Exporter for OtlpGrpcExporter {

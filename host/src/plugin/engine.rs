@@ -47,15 +47,7 @@ impl Drop for Running<'_> {
 
 impl Clockwork {
     pub fn new() -> wasmtime::Result<Self> {
-        let mut config = Config::new();
-        config
-            .epoch_interruption(true)
-            .cranelift_opt_level(OptLevel::Speed)
-            .compiler_inlining(Inlining::Yes)
-            .max_wasm_stack(GUEST_STACK)
-            .async_stack_size(2 * GUEST_STACK + (256 << 10))
-            .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32));
-        let engine = Engine::new(&config)?;
+        let engine = Engine::new(&config())?;
         let clock =
             Arc::new(Clock { running: AtomicUsize::new(0), parked: AtomicBool::new(false), thread: OnceLock::new() });
         let weak = (engine.weak(), Arc::clone(&clock));
@@ -108,7 +100,7 @@ impl Clockwork {
                 Err(error) => tracing::warn!(%error, "a cached module cannot be used; it is compiled again"),
             }
         }
-        let compiled = self.precompile(wasm)?;
+        let compiled = Self::precompile(wasm)?;
         if let Some(file) = file
             && let Err(error) = write_cached(&file, &compiled)
         {
@@ -118,12 +110,13 @@ impl Clockwork {
         unsafe { Component::deserialize(&self.engine, &compiled) }
     }
 
-    /// Compiles on threads that end with it: Cranelift takes hundreds of MiB for a
-    /// moment, and the allocator gives a thread's memory back when the thread is gone.
-    fn precompile(&self, wasm: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    /// Compiles by an engine and on threads that end with it: an engine keeps
+    /// Cranelift's working memory for the next module, hundreds of MiB of it.
+    fn precompile(wasm: &[u8]) -> wasmtime::Result<Vec<u8>> {
+        let engine = Engine::new(&config())?;
         match rayon::ThreadPoolBuilder::new().thread_name(|at| format!("compile-{at}")).build() {
-            Ok(pool) => pool.install(|| self.engine.precompile_component(wasm)),
-            Err(_) => self.engine.precompile_component(wasm),
+            Ok(pool) => pool.install(|| engine.precompile_component(wasm)),
+            Err(_) => engine.precompile_component(wasm),
         }
     }
 
@@ -136,6 +129,19 @@ impl Clockwork {
         hasher.update(settings.0.finalize());
         Some(folder.join(format!("{}.cwasm", hex(&hasher.finalize()))))
     }
+}
+
+/// The settings of every engine: a module that one compiled runs on another.
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .cranelift_opt_level(OptLevel::Speed)
+        .compiler_inlining(Inlining::Yes)
+        .max_wasm_stack(GUEST_STACK)
+        .async_stack_size(2 * GUEST_STACK + (256 << 10))
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32));
+    config
 }
 
 /// Feeds what wasmtime says of its compatibility into a digest that is the same in every process.

@@ -40,6 +40,8 @@ pub enum LoadError {
     Size(PathBuf),
     #[error("`{path}` has the digest `sha256:{found}`")]
     Digest { path: PathBuf, found: String },
+    #[error("`{0}` is no WebAssembly at all")]
+    NotWasm(PathBuf),
     #[error("`{0}` is a core WebAssembly module, not a component")]
     CoreModule(PathBuf),
     #[error("`{path}` cannot be compiled: {cause}")]
@@ -59,10 +61,14 @@ impl LoadError {
             Self::Read(..) => ("module", "relative paths count from the directory that the collector was started in"),
             Self::Size(_) | Self::Engine(_) => ("module", ""),
             Self::Digest { .. } => ("digest", "pin this digest if the module is the one you mean"),
+            Self::NotWasm(_) => ("module", "name the plugin's `.wasm` file"),
             Self::CoreModule(_) => ("module", "build it with `cargo build --release --target wasm32-wasip2`"),
             Self::Compile { .. } => ("module", "is it a WebAssembly component, and whole?"),
             Self::Configure(_) => ("config", "the plugin's documentation says what it takes"),
-            Self::Start { .. } => ("module", "a plugin may import only what `wit/plugin.wit` and WASI 0.2 offer"),
+            Self::Start { failure: Failure::Start(_), .. } => {
+                ("module", "a plugin may import only what `wit/plugin.wit` and WASI 0.2 offer")
+            }
+            Self::Start { .. } => ("module", "it failed before it saw a batch; its own words, if any, are in the log"),
         }
     }
 }
@@ -88,6 +94,9 @@ impl Module {
             && *pinned != engine::hex(&digest)
         {
             return Err(LoadError::Digest { path: path(), found: engine::hex(&digest) });
+        }
+        if !wasm.starts_with(b"\0asm") {
+            return Err(LoadError::NotWasm(path()));
         }
         // The first words of the two formats: version 1, and version 13 of layer 1.
         if wasm.starts_with(b"\0asm\x01\0\0\0") {

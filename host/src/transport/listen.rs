@@ -10,7 +10,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -85,7 +85,9 @@ impl Listener {
                     _ = stopped.changed() => break,
                 };
                 match accepted {
-                    Ok((stream, _)) => connection(stream, versions, handle.clone(), &graceful),
+                    Ok((stream, _)) => {
+                        connection(stream, versions, handle.clone(), graceful.watcher(), stopped.clone());
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -99,8 +101,13 @@ impl Listener {
     }
 }
 
-fn connection<H, F>(stream: TcpStream, versions: Versions, handle: H, graceful: &GracefulShutdown)
-where
+fn connection<H, F>(
+    stream: TcpStream,
+    versions: Versions,
+    handle: H,
+    watcher: Watcher,
+    mut stopped: watch::Receiver<bool>,
+) where
     H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Ready>> + Send + 'static,
 {
@@ -124,10 +131,19 @@ where
         let answer = handle(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    let served = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    let served = graceful.watch(served);
     tokio::spawn(async move {
-        if let Err(error) = served.await {
+        // Who has said nothing yet has nothing under way, and a drain does not wait for it.
+        let mut first = [0];
+        tokio::select! {
+            spoke = tokio::time::timeout(HEADER_TIMEOUT, stream.peek(&mut first)) => {
+                if spoke.is_err() {
+                    return;
+                }
+            }
+            _ = stopped.changed() => return,
+        }
+        let served = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        if let Err(error) = watcher.watch(served).await {
             tracing::debug!(error, "a connection ended");
         }
     });
