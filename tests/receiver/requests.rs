@@ -179,7 +179,8 @@ fn a_bomb_uses_bounded_memory() {
     answer.expect(tonic::Code::ResourceExhausted, "larger than 67108864 bytes");
     Call::http(collector.http()).header("content-encoding", "gzip").post(bomb).expect(413, "67108864 bytes");
     let (_, after) = collector.memory();
-    assert!(after < before + (200 << 20), "from {before} to {after} bytes");
+    // The limit of 64 MiB, a few times over while the buffer grows; the two bombs hold 1 GiB.
+    assert!(after < before + (300 << 20), "from {before} to {after} bytes");
     collector.finish();
 }
 

@@ -9,8 +9,11 @@ pub use sending::{Drain, SendingSettings};
 
 use std::time::Duration;
 
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_rustls::builderstates::WantsProtocols1;
+
 use crate::config::Section;
-use crate::transport::tls::TlsSettings;
+use crate::transport::tls::{TlsError, TlsSettings};
 
 /// What both OTLP exporters are told of their destination.
 #[derive(Debug, Clone)]
@@ -22,6 +25,48 @@ pub struct ClientSettings {
     pub gzip: bool,
     pub timeout: Duration,
     pub sending: SendingSettings,
+}
+
+impl ClientSettings {
+    /// Reads what is left of a section whose `endpoint` and `tls` were read, to its end.
+    fn read(
+        mut section: Section<'_>,
+        endpoint: Option<http::Uri>,
+        tls: TlsSettings,
+        timeout: Duration,
+    ) -> Option<Self> {
+        let headers = read_headers(&mut section);
+        let gzip = section.choice_or("compression", &["gzip", "none", ""], "gzip") == "gzip";
+        let timeout = section.duration_or("timeout", timeout);
+        let sending = SendingSettings::read(&mut section);
+        section.finish();
+        Some(Self { endpoint: endpoint?, tls, headers, gzip, timeout, sending })
+    }
+
+    fn is_https(&self) -> bool {
+        self.endpoint.scheme_str() == Some("https")
+    }
+
+    /// A connector that looks at the URL's scheme. The system's certificates are
+    /// read only where the scheme asks for TLS.
+    fn connector(&self) -> Result<HttpsConnectorBuilder<WantsProtocols1>, TlsError> {
+        let tls = if self.is_https() { self.tls.client()? } else { TlsSettings::unused().client()? };
+        let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+        Ok(match self.tls.server_name.clone().map(TryInto::try_into) {
+            Some(Ok(name)) => builder.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name)),
+            Some(Err(_)) => return Err(TlsError::ServerName),
+            None => builder,
+        })
+    }
+}
+
+/// The innermost reason of an error.
+fn root_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause
 }
 
 /// Tempo's tenant.
@@ -48,10 +93,6 @@ fn read_headers(section: &mut Section<'_>) -> Vec<(http::HeaderName, http::Heade
         }
     }
     headers
-}
-
-fn read_compression(section: &mut Section<'_>) -> bool {
-    section.choice_or("compression", &["gzip", "none", ""], "gzip") == "gzip"
 }
 
 /// The tenant that a plugin set, as a header.

@@ -6,14 +6,13 @@
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, TE};
 use http_body_util::BodyExt as _;
-use hyper_rustls::HttpsConnectorBuilder;
 use prost::Message as _;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tower_service::Service as _;
 
-use super::sending::{Drain, Sending, SendingSettings};
-use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, note_partial_success, read_compression, read_headers};
+use super::sending::{Drain, Sending};
+use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, note_partial_success, root_cause};
 use crate::component::{BoxFuture, ConsumeError, Exporter, Id};
 use crate::config::Section;
 use crate::telemetry::ExporterMetrics;
@@ -42,16 +41,7 @@ pub fn read(mut section: Section<'_>) -> Option<ClientSettings> {
         let message = if written.is_empty() { "has no endpoint".into() } else { format!("`{written}` is no endpoint") };
         section.problem_at("endpoint", message, "write `host:port`, such as `tempo:4317`");
     }
-    let settings = ClientSettings {
-        endpoint: endpoint.clone().unwrap_or_default(),
-        headers: read_headers(&mut section),
-        gzip: read_compression(&mut section),
-        timeout: section.duration_or("timeout", std::time::Duration::from_secs(5)),
-        sending: SendingSettings::read(&mut section),
-        tls,
-    };
-    section.finish();
-    endpoint.map(|_| settings)
+    ClientSettings::read(section, endpoint, tls, std::time::Duration::from_secs(5))
 }
 
 pub struct OtlpGrpcExporter {
@@ -65,7 +55,7 @@ pub struct OtlpGrpcExporter {
 impl OtlpGrpcExporter {
     pub fn new(id: Id, settings: ClientSettings, metrics: ExporterMetrics, drain: Drain) -> Result<Self, TlsError> {
         let base = settings.endpoint.to_string();
-        let invalid = |_| TlsError::Pem("endpoint", base.clone());
+        let invalid = |_| TlsError::Endpoint(base.clone());
         let endpoint = Endpoint::from_shared(base.clone()).map_err(invalid)?;
         let endpoint = endpoint
             .user_agent(USER_AGENT)
@@ -73,21 +63,13 @@ impl OtlpGrpcExporter {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(STREAM_WINDOW)
             .tcp_nodelay(true);
-        // With `https`, hyper-rustls decides by the scheme; without, no roots are read.
-        let channel = if settings.endpoint.scheme_str() == Some("https") {
-            let builder = HttpsConnectorBuilder::new().with_tls_config(settings.tls.client()?).https_only();
-            let builder = match settings.tls.server_name.clone().map(TryInto::try_into) {
-                Some(Ok(name)) => builder.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name)),
-                Some(Err(_)) => return Err(TlsError::Pem("server_name_override", "it is no host name".into())),
-                None => builder,
-            };
-            endpoint.connect_with_connector_lazy(builder.enable_http2().build())
+        let channel = if settings.is_https() {
+            endpoint.connect_with_connector_lazy(settings.connector()?.enable_http2().build())
         } else {
             endpoint.connect_lazy()
         };
-        let uri = format!("{}{EXPORT}", base.trim_end_matches('/'))
-            .parse()
-            .map_err(|_| TlsError::Pem("endpoint", format!("`{base}` cannot be called")))?;
+        let uri =
+            format!("{}{EXPORT}", base.trim_end_matches('/')).parse().map_err(|_| TlsError::Endpoint(base.clone()))?;
         let sending = Sending::new(id.clone(), settings.sending.clone(), metrics, drain);
         Ok(Self { id, channel, settings, uri, sending })
     }
@@ -188,14 +170,6 @@ fn without_status(status: http::StatusCode) -> ConsumeError {
         200 => ConsumeError::retryable(message),
         _ => ConsumeError::permanent(message),
     }
-}
-
-fn root_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause
 }
 
 impl Exporter for OtlpGrpcExporter {

@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http_body_util::BodyExt as _;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use prost::Message as _;
 
-use super::sending::{Drain, Sending, SendingSettings};
-use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, note_partial_success, read_compression, read_headers};
+use super::sending::{Drain, Sending};
+use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, note_partial_success, root_cause};
 use crate::component::{BoxFuture, ConsumeError, Exporter, Id};
 use crate::config::Section;
 use crate::telemetry::ExporterMetrics;
@@ -34,16 +34,7 @@ pub fn read(mut section: Section<'_>) -> Option<ClientSettings> {
         let message = shown.as_ref().map_or("has no endpoint".into(), |text| format!("`{text}` is no URL"));
         section.problem_at(key, message, "write a URL, such as `http://tempo:4318`");
     }
-    let settings = ClientSettings {
-        endpoint: endpoint.clone().unwrap_or_default(),
-        headers: read_headers(&mut section),
-        gzip: read_compression(&mut section),
-        timeout: section.duration_or("timeout", std::time::Duration::from_secs(30)),
-        sending: SendingSettings::read(&mut section),
-        tls,
-    };
-    section.finish();
-    endpoint.map(|_| settings)
+    ClientSettings::read(section, endpoint, tls, std::time::Duration::from_secs(30))
 }
 
 pub struct OtlpHttpExporter {
@@ -58,19 +49,7 @@ impl OtlpHttpExporter {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        let tls = if settings.endpoint.scheme_str() == Some("https") {
-            settings.tls.client()?
-        } else {
-            // Never used: the URL decides. Roots are not read for it.
-            TlsSettings::unused().client()?
-        };
-        let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
-        let builder = match settings.tls.server_name.clone().map(TryInto::try_into) {
-            Some(Ok(name)) => builder.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name)),
-            Some(Err(_)) => return Err(TlsError::Pem("server_name_override", "it is no host name".into())),
-            None => builder,
-        };
-        let connector = builder.enable_http1().enable_http2().wrap_connector(tcp);
+        let connector = settings.connector()?.enable_http1().enable_http2().wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
         let sending = Sending::new(id.clone(), settings.sending.clone(), metrics, drain);
         Ok(Self { id, client, settings, sending })
@@ -104,12 +83,8 @@ impl OtlpHttpExporter {
 
     async fn call(&self, request: http::Request<Ready>, spans: usize) -> Result<(), ConsumeError> {
         let url = &self.settings.endpoint;
-        let broken = |error: &dyn std::error::Error| {
-            let mut cause = error;
-            while let Some(next) = cause.source() {
-                cause = next;
-            }
-            ConsumeError::retryable(format!("{url} cannot be reached: {cause}"))
+        let broken = |error: &(dyn std::error::Error + 'static)| {
+            ConsumeError::retryable(format!("{url} cannot be reached: {}", root_cause(error)))
         };
         let response = self.client.request(request).await.map_err(|error| broken(&error))?;
         let (parts, mut body) = response.into_parts();

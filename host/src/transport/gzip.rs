@@ -19,19 +19,9 @@ pub fn decompress(compressed: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<
     let before = out.len();
     // Traces shrink about eightfold; the guess is bounded by what may come out.
     out.reserve(compressed.len().saturating_mul(8).min(limit));
-    let mut decoder = MultiGzDecoder::new(compressed);
-    loop {
-        let room = out.capacity() - out.len();
-        if decoder.by_ref().take(room as u64).read_to_end(out).map_err(GzipError::Malformed)? < room {
-            return Ok(());
-        }
-        let came = out.len() - before;
-        if came > limit {
-            return Err(GzipError::TooLarge(limit));
-        }
-        // Twice as much, but no more than one byte over the limit: a bomb costs no more.
-        out.reserve_exact(came.max(1).min(limit + 1 - came));
-    }
+    let mut decoder = MultiGzDecoder::new(compressed).take(limit as u64 + 1);
+    decoder.read_to_end(out).map_err(GzipError::Malformed)?;
+    if out.len() - before > limit { Err(GzipError::TooLarge(limit)) } else { Ok(()) }
 }
 
 /// Appends the message as gzip. Level 1: what higher levels save in bytes they

@@ -37,6 +37,10 @@ pub enum TlsError {
     Pem(&'static str, String),
     #[error("the system has no certificates to trust, and `ca_file` is not set")]
     NoRoots,
+    #[error("`server_name_override` is no host name")]
+    ServerName,
+    #[error("`{0}` cannot be called")]
+    Endpoint(String),
     #[error("TLS cannot be set up")]
     Rustls(#[from] rustls::Error),
 }
