@@ -274,7 +274,7 @@ fn the_collectors_memory_stays_bounded_whatever_plugins_take() {
     assert_eq!(failures(&collector, "memory"), 41);
     // One instance of 64 MiB for each worker, and some room.
     let workers = std::thread::available_parallelism().unwrap().get() as u64;
-    assert!(after_all < after_one + (workers * 64 + 100 << 20), "from {after_one} to {after_all} bytes");
+    assert!(after_all < after_one + ((workers * 64 + 100) << 20), "from {after_one} to {after_all} bytes");
     collector.finish();
 }
 

@@ -9,7 +9,10 @@ use crate::support::spans::spans;
 use crate::support::{Collector, Reply, Setup, Sink, request, to};
 
 /// Each exporter, and what makes its settings.
-const PROTOCOLS: [(&str, fn(String) -> Value); 2] = [("otlp", to), ("otlphttp", to_http)];
+/// An exporter's type, and its settings for a sink's address.
+type Protocol = (&'static str, fn(String) -> Value);
+
+const PROTOCOLS: [Protocol; 2] = [("otlp", to), ("otlphttp", to_http)];
 
 fn start<const N: usize>(sink: &Sink, keys: [(&str, Value); N]) -> Collector {
     Setup::new().exporter("otlp", with(to(sink), keys)).start()
@@ -39,7 +42,7 @@ fn a_timeout_is_retried() {
     collector.finish();
 }
 
-fn comes_up((id, settings): (&str, fn(String) -> Value)) {
+fn comes_up((id, settings): Protocol) {
     let down = Down::new();
     let mut collector = Setup::new().exporter(id, settings(down.address().to_string())).start();
     let pending = collector.start_send(&request(spans(3)));

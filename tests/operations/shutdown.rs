@@ -83,3 +83,23 @@ fn retries_end_with_the_shutdown_and_their_senders_are_told() {
     pending.answer().expect(tonic::Code::Unavailable, "still down");
     assert_eq!(collector.process.wait().code, Some(0));
 }
+
+/// Whether the process has asked for SIGTERM.
+fn listens_for_signals(id: u32) -> Option<()> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+    let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
+    (mask >> (libc::SIGTERM - 1) & 1 == 1).then_some(())
+}
+
+#[test]
+fn a_signal_during_the_start_ends_it_cleanly() {
+    let never_ready = crate::support::plugin("hostile", json!({"mode": "configure-loop"}));
+    let setup = Setup::new().exporter("debug", json!({})).processor("wasm/hostile", never_ready);
+    let process = Collector::spawn(setup);
+    wait_for("its signal handlers", || listens_for_signals(process.id()));
+    process.signal(libc::SIGTERM);
+    let ended = process.wait();
+    assert_eq!(ended.code, Some(0), "{}\n{}", ended.how, ended.log);
+    assert_eq!(ended.log, "", "it did not come to the plugin's deadline");
+}

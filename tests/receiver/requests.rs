@@ -9,7 +9,7 @@ use super::{LIMIT, limits};
 use crate::support::config::with;
 use crate::support::proto::{bytes, frame, framed, gzip};
 use crate::support::send::Call;
-use crate::support::spans::{Request, all, names, spans, text};
+use crate::support::spans::{Request, Span, all, names, spans, text};
 use crate::support::{Setup, Sink, request, span, to, wait_for};
 
 #[test]
@@ -28,7 +28,8 @@ fn an_empty_request_succeeds_and_nothing_is_sent() {
 
 #[test]
 fn spans_with_invalid_ids_are_told_and_the_others_are_delivered() {
-    let wrong: [(&str, fn(&mut crate::support::spans::Span)); 8] = [
+    type Fault = (&'static str, fn(&mut crate::support::spans::Span));
+    let wrong: [Fault; 8] = [
         ("short trace id", |span| span.trace_id = vec![1; 8]),
         ("no trace id", |span| span.trace_id.clear()),
         ("zero trace id", |span| span.trace_id = vec![0; 16]),

@@ -55,6 +55,8 @@ pub struct Process {
 pub struct Ended {
     /// `None` after a signal.
     pub code: Option<i32>,
+    /// In words.
+    pub how: String,
     pub out: String,
     pub log: String,
 }
@@ -104,7 +106,7 @@ impl Process {
         wait_for("the end of its output", || {
             (Arc::strong_count(&self.out.0) == 1 && Arc::strong_count(&self.log.0) == 1).then_some(())
         });
-        Ended { code: status.code(), out: self.out.text(), log: self.log() }
+        Ended { code: status.code(), how: status.to_string(), out: self.out.text(), log: self.log() }
     }
 }
 
@@ -302,7 +304,7 @@ impl Collector {
     pub fn stop(self) -> Ended {
         self.process.signal(libc::SIGTERM);
         let ended = self.process.wait();
-        assert_eq!(ended.code, Some(0), "{}", ended.log);
+        assert_eq!(ended.code, Some(0), "{}\n{}", ended.how, ended.log);
         assert!(ended.log.contains("Shutdown complete"), "{}", ended.log);
         assert!(!ended.log.contains("panicked at host/"), "the collector itself panicked:\n{}", ended.log);
         ended

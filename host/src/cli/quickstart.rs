@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::ConfigArgs;
-use super::run::{runtime, start, until_stopped, workers};
+use super::run::{Signals, runtime, start, until_stopped, workers};
 use super::send::Sender;
 
 /// Receives on the usual ports and prints spans before and after the plugin.
@@ -51,6 +51,6 @@ pub(super) fn execute(args: &QuickstartArgs) -> anyhow::Result<()> {
         }
         eprintln!("     Point any OpenTelemetry SDK at http://localhost:4317 (gRPC) or :4318 (HTTP), or run");
         eprintln!("     `vespid send` in another terminal. Stop with Ctrl-C.");
-        until_stopped(running, Duration::from_secs(5)).await
+        until_stopped(running, Duration::from_secs(5), &mut Signals::listen()?).await
     })
 }

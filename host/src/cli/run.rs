@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ConfigArgs, RunArgs};
 use crate::collector::{self, Graph, Running};
@@ -15,8 +15,12 @@ pub(super) fn execute(args: &RunArgs) -> anyhow::Result<()> {
     let workers = workers();
     let runtime = runtime(workers)?;
     runtime.block_on(async {
-        let running = start(&args.config, workers).await?;
-        until_stopped(running, args.grace_period).await
+        let mut signals = Signals::listen()?;
+        tokio::select! {
+            biased;
+            () = signals.next() => Ok(()),
+            running = start(&args.config, workers) => until_stopped(running?, args.grace_period, &mut signals).await,
+        }
     })
 }
 
@@ -70,19 +74,32 @@ pub(super) async fn start(args: &ConfigArgs, workers: usize) -> anyhow::Result<R
     Ok(running)
 }
 
-/// Runs until SIGTERM or SIGINT, which reach also a process 1 that has asked
-/// for them; then drains. A second signal ends the drain at once.
-pub(super) async fn until_stopped(running: Running, grace: Duration) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT. They are asked for before anything starts: until then they
+/// kill without a drain, or, for a process 1, are not heard at all.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Runs until a signal, then drains. A second signal ends the drain at once.
+pub(super) async fn until_stopped(running: Running, grace: Duration, signals: &mut Signals) -> anyhow::Result<()> {
+    signals.next().await;
     tokio::select! {
         () = running.shut_down(grace) => {}
-        _ = terminate.recv() => tracing::warn!("a second signal: the drain ends here"),
-        _ = interrupt.recv() => tracing::warn!("a second signal: the drain ends here"),
+        () = signals.next() => tracing::warn!("a second signal: the drain ends here"),
     }
     Ok(())
 }
