@@ -9,7 +9,7 @@ use super::{LIMIT, limits};
 use crate::support::config::with;
 use crate::support::proto::{bytes, frame, framed, gzip};
 use crate::support::send::Call;
-use crate::support::spans::{Request, Span, all, names, spans, text};
+use crate::support::spans::{Request, all, names, spans, text};
 use crate::support::{Setup, Sink, request, span, to, wait_for};
 
 #[test]

@@ -19,9 +19,6 @@ pub(super) struct QuickstartArgs {
     /// The plugin
     #[arg(long, value_name = "FILE")]
     module: PathBuf,
-    /// Another config than the built-in one; it may name the plugin as `${env:VESPID_PLUGIN}`
-    #[arg(long, value_name = "URI")]
-    config: Option<String>,
     /// End after the sample spans instead of waiting for more
     #[arg(long)]
     once: bool,
@@ -30,13 +27,8 @@ pub(super) struct QuickstartArgs {
 pub(super) fn execute(args: &QuickstartArgs) -> anyhow::Result<()> {
     let module = args.module.canonicalize();
     let module = module.with_context(|| format!("the plugin `{}` cannot be read", args.module.display()))?;
-    let config = match &args.config {
-        Some(uri) => uri.clone(),
-        None => format!("yaml:{CONFIG}"),
-    };
-    let plugin = format!("processors.wasm/tidy.module={}", module.display());
-    let set = if args.config.is_none() { vec![plugin] } else { vec![] };
-    let config = ConfigArgs { config: vec![config], set, feature_gates: vec![] };
+    let set = vec![format!("processors.wasm/tidy.module={}", module.display())];
+    let config = ConfigArgs { config: vec![format!("yaml:{CONFIG}")], set, feature_gates: vec![] };
     let workers = workers();
     runtime(workers)?.block_on(async {
         eprintln!("1/3  starting a collector with the plugin {}", args.module.display());

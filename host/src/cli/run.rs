@@ -44,6 +44,10 @@ pub(super) async fn build(args: &ConfigArgs, workers: usize, log: bool) -> anyho
     };
     let (blueprint, telemetry) = collector::read(&config, &problems);
     if problems.has_errors() {
+        // A warning may be the cause: a variable that is not set reads as nothing.
+        for warning in &config.warnings {
+            eprintln!("{}\n", warning.as_warning());
+        }
         problems.finish()?;
         anyhow::bail!("the config has errors");
     }
