@@ -15,6 +15,8 @@
 mod batches;
 #[path = "end_to_end/forwarder.rs"]
 mod forwarder;
+#[path = "end_to_end/guest.rs"]
+mod guest;
 #[path = "end_to_end/loader.rs"]
 mod loader;
 #[path = "end_to_end/machine.rs"]
@@ -119,7 +121,7 @@ fn main() -> Result<()> {
 fn run(options: &Options) -> Result<()> {
     let systems = choose_systems(options)?;
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("no target folder")?;
-    let guest = if systems.iter().any(System::has_plugins) { systems::build_guest(target)? } else { PathBuf::new() };
+    let guest = if systems.iter().any(System::has_plugins) { guest::build_guest(target)? } else { PathBuf::new() };
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let cpus = Cpus::divide()?;
     // After the guest's build, which may use every CPU; all threads inherit it.

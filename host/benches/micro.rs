@@ -3,10 +3,15 @@
 //!     cargo bench --bench micro
 //!     cargo bench --bench micro -- heavy-512/index
 
-use std::hint::black_box;
-use std::sync::Arc;
+#[path = "end_to_end/guest.rs"]
+mod guest;
 
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
@@ -14,9 +19,12 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::Event;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message as _;
+use vespid::component::Processor as _;
+use vespid::plugin::{Clockwork, Limits, Module, OnError, PluginSettings};
+use vespid::telemetry::Metrics;
 use vespid::traces::{Batch, Context, Edit, Index, Message, NewValue, Owner, Parcel, Texts, split};
 
-criterion_group!(benches, traces);
+criterion_group!(benches, traces, plugins);
 criterion_main!(benches);
 
 type Group<'a> = BenchmarkGroup<'a, criterion::measurement::WallTime>;
@@ -35,6 +43,49 @@ fn traces(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(spans as u64));
         ours(&mut group, &message, spans);
         native(&mut group, &wire);
+        group.finish();
+    }
+}
+
+/// A call of a plugin on an indexed batch: its reads, its edits, and their place
+/// in the overlay; with the splice in the rows that say so.
+fn plugins(criterion: &mut Criterion) {
+    // The executable is in `<target>/release/deps`.
+    let executable = std::env::current_exe().expect("the benchmark has a path");
+    let target = executable.ancestors().nth(3).expect("it is in a target folder");
+    let module = guest::build_guest(Path::new(target)).expect("the plugin can be built");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let clockwork = Arc::new(Clockwork::new().expect("an engine"));
+    let metrics = Metrics::new().expect("metrics");
+    for (shape, weight) in [("plugin-heavy-512", Weight::Heavy), ("plugin-light-512", Weight::Light)] {
+        let message = Message::copy_of(&request(512, weight).encode_to_vec());
+        let receive = || {
+            let received = Batch::receive(message.clone(), Arc::default(), true);
+            received.expect("the request is valid").0
+        };
+        let mut group = criterion.benchmark_group(shape);
+        group.throughput(Throughput::Elements(512));
+        for (name, config) in [
+            ("copy", r#"{"mode": "copy", "read": "http.route", "set": "seen.route"}"#),
+            ("mask", r#"{"mode": "mask"}"#),
+            ("drop", r#"{"mode": "drop"}"#),
+        ] {
+            let settings = PluginSettings {
+                module: module.clone(),
+                digest: None,
+                config: config.into(),
+                on_error: OnError::Pass,
+                limits: Limits { deadline: Duration::from_millis(100), memory: 64 << 20 },
+                log_rate: 10,
+            };
+            let loaded = Module::load(&clockwork, name.into(), settings).expect("the plugin loads");
+            let plugin = runtime.block_on(loaded.plugin(&metrics, 1)).expect("the plugin starts");
+            let call = |batch| runtime.block_on(plugin.process(batch)).expect("the plugin does not fail");
+            group.bench_function(name, |bencher| bencher.iter_batched(receive, call, BatchSize::LargeInput));
+            let splice = |batch| call(batch).finish();
+            let name = format!("{name}-splice");
+            group.bench_function(name, |bencher| bencher.iter_batched(receive, splice, BatchSize::LargeInput));
+        }
         group.finish();
     }
 }

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 pub use engine::Clockwork;
+pub use guest::Limits;
 pub use pool::Failure;
 pub use settings::{OnError, PluginSettings};
 
