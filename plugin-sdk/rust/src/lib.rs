@@ -182,3 +182,8 @@ pub mod __private {
     pub fn is_processor<P: crate::Processor>() {}
     pub fn is_timer<P: crate::Timer>() {}
 }
+
+/// The plugin in the project's README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
