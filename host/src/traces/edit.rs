@@ -246,6 +246,8 @@ impl Index {
     /// Leaves exactly one attribute of the key on each entry.
     fn set(&mut self, owner: Owner, entries: &[u32], key: &str, value: impl Fn(usize) -> Option<Value>) {
         let key_len = key.len();
+        // No attribute has a key that the batch has not seen.
+        let unseen = self.find_key(key.as_bytes()).is_none();
         let key = self.intern(key.as_bytes());
         let mut column = self.added_column(owner, key);
         let mut hint = 0;
@@ -255,7 +257,7 @@ impl Index {
             let Some(holder) = self.holder(owner, entry).copied() else { continue };
             self.growth = self.growth.saturating_add(value.slice.len as usize + key_len + OVERHEAD);
             self.mark_dirty(owner, entry);
-            if !self.set_in_place(owner, &holder, key, value, &mut hint) {
+            if unseen || !self.set_in_place(owner, &holder, key, value, &mut hint) {
                 let column = *column.get_or_insert_with(|| {
                     let values = vec![None; self.entries(owner)];
                     self.added[owner as usize].push(AddedColumn { key, values });

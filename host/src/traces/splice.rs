@@ -49,17 +49,23 @@ impl Backwards {
     }
 
     fn byte(&mut self, byte: u8) {
-        self.bytes(&[byte]);
+        match self.at.checked_sub(1).and_then(|at| Some((at, self.out.get_mut(at)?))) {
+            Some((at, room)) => {
+                *room = byte;
+                self.at = at;
+            }
+            None => self.bytes(&[byte]),
+        }
     }
 
-    fn varint(&mut self, mut value: u64) {
-        let mut buffer = [0; 10];
-        let len = varint_length(value);
-        for (at, byte) in buffer.iter_mut().take(len).enumerate() {
-            *byte = (value as u8 & 0x7f) | if at + 1 < len { 0x80 } else { 0 };
-            value >>= 7;
+    /// The last byte, which is the only one without its high bit, goes in first.
+    fn varint(&mut self, value: u64) {
+        let mut shift = 7 * (varint_length(value) - 1);
+        self.byte((value >> shift) as u8);
+        while shift > 0 {
+            shift -= 7;
+            self.byte((value >> shift) as u8 | 0x80);
         }
-        self.bytes(buffer.get(..len).unwrap_or_default());
     }
 
     /// Puts length and tag before all that was written since `end`.
