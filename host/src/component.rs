@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::traces::{Batch, Parcel};
+use crate::traces::{Batch, Context, Parcel};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -35,6 +35,26 @@ pub trait Processor: Send + Sync {
 /// Hands spans to a destination; `Ok` when the destination has them.
 pub trait Exporter: Send + Sync {
     fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<(), ConsumeError>>;
+}
+
+/// Lets a request in by its headers, before its body is read: an extension that
+/// a receiver's `auth.authenticator` names.
+pub trait Authenticator: Send + Sync {
+    fn authenticate(&self, headers: &http::HeaderMap) -> Result<(), Unauthenticated>;
+
+    /// What `WWW-Authenticate` asks a refused client for.
+    fn challenge(&self) -> &str;
+}
+
+/// Why a request was not let in; it never holds what the request showed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unauthenticated(pub &'static str);
+
+/// Adds the headers that a destination wants to see: an extension that an
+/// exporter's `auth.authenticator` names.
+pub trait Authorizer: Send + Sync {
+    fn authorize(&self, headers: &mut http::HeaderMap, context: &Context) -> Result<(), ConsumeError>;
 }
 
 /// A background task of a component: it ends when its handle is dropped.

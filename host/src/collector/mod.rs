@@ -219,11 +219,6 @@ impl Running {
         }
         drop(self.pages);
     }
-
-    /// The Prometheus text of this collector.
-    pub fn metrics(&self) -> String {
-        self.metrics.render()
-    }
 }
 
 /// How the pipelines are built, for `validate` to show.

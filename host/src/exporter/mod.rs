@@ -13,6 +13,7 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_rustls::builderstates::WantsProtocols1;
 
 use crate::config::Section;
+use crate::transport::compress::{Codec, Compression};
 use crate::transport::tls::{TlsError, TlsSettings};
 
 /// What both OTLP exporters are told of their destination.
@@ -22,7 +23,7 @@ pub struct ClientSettings {
     pub endpoint: http::Uri,
     pub tls: TlsSettings,
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
-    pub gzip: bool,
+    pub compression: Option<Compression>,
     pub timeout: Duration,
     pub sending: SendingSettings,
 }
@@ -36,11 +37,12 @@ impl ClientSettings {
         timeout: Duration,
     ) -> Option<Self> {
         let headers = read_headers(&mut section);
-        let gzip = section.choice_or("compression", &["gzip", "none", ""], "gzip") == "gzip";
+        let codec = Codec::of_grpc(section.choice_or("compression", &["gzip", "zstd", "snappy", "none", ""], "gzip"));
+        let compression = codec.map(|codec| Compression { codec, level: None });
         let timeout = section.duration_or("timeout", timeout);
         let sending = SendingSettings::read(&mut section);
         section.finish();
-        Some(Self { endpoint: endpoint?, tls, headers, gzip, timeout, sending })
+        Some(Self { endpoint: endpoint?, tls, headers, compression, timeout, sending })
     }
 
     fn is_https(&self) -> bool {

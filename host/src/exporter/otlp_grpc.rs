@@ -18,7 +18,6 @@ use crate::config::Section;
 use crate::telemetry::ExporterMetrics;
 use crate::traces::{PREFIX, Parcel};
 use crate::transport::body::Ready;
-use crate::transport::gzip;
 use crate::transport::status::{RpcStatus, is_retryable};
 use crate::transport::tls::{TlsError, TlsSettings};
 
@@ -82,8 +81,8 @@ impl OtlpGrpcExporter {
         let headers = request.headers_mut();
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        if self.settings.gzip {
-            headers.insert("grpc-encoding", HeaderValue::from_static("gzip"));
+        if let Some(compression) = self.settings.compression {
+            headers.insert("grpc-encoding", HeaderValue::from_static(compression.codec.grpc_name()));
         }
         for (name, value) in &self.settings.headers {
             headers.insert(name, value.clone());
@@ -175,9 +174,9 @@ fn without_status(status: http::StatusCode) -> ConsumeError {
 impl Exporter for OtlpGrpcExporter {
     fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<(), ConsumeError>> {
         Box::pin(async move {
-            let framed = if self.settings.gzip {
+            let framed = if let Some(compression) = self.settings.compression {
                 let mut out = vec![1, 0, 0, 0, 0];
-                gzip::compress(&parcel.message.bytes(), &mut out);
+                compression.compress(&parcel.message.bytes(), &mut out);
                 let length = (out.len() - PREFIX) as u32;
                 if let Some(place) = out.get_mut(1..PREFIX) {
                     place.copy_from_slice(&length.to_be_bytes());

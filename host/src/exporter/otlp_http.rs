@@ -16,7 +16,6 @@ use crate::config::Section;
 use crate::telemetry::ExporterMetrics;
 use crate::traces::Parcel;
 use crate::transport::body::Ready;
-use crate::transport::gzip;
 use crate::transport::status::{RpcStatus, is_retryable_http, parse_retry_after};
 use crate::transport::tls::{TlsError, TlsSettings};
 
@@ -63,8 +62,8 @@ impl OtlpHttpExporter {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
         headers.insert(http::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if self.settings.gzip {
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        if let Some(compression) = self.settings.compression {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(compression.codec.http_name()));
         }
         for (name, value) in &self.settings.headers {
             headers.insert(name, value.clone());
@@ -116,9 +115,9 @@ impl OtlpHttpExporter {
 impl Exporter for OtlpHttpExporter {
     fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<(), ConsumeError>> {
         Box::pin(async move {
-            let body = if self.settings.gzip {
+            let body = if let Some(compression) = self.settings.compression {
                 let mut out = vec![];
-                gzip::compress(&parcel.message.bytes(), &mut out);
+                compression.compress(&parcel.message.bytes(), &mut out);
                 out.into()
             } else {
                 parcel.message.bytes()

@@ -2,7 +2,7 @@
 //! gRPC: listeners, statuses, compression, TLS.
 
 pub mod body;
-pub mod gzip;
+pub mod compress;
 pub mod listen;
 pub mod status;
 pub mod tls;

@@ -14,10 +14,12 @@ use tonic::{Code, Status};
 use super::{BodyError, Intake, Refusal, next_piece};
 use crate::traces::{Message, PREFIX};
 use crate::transport::body::Ready;
-use crate::transport::gzip::{self, GzipError};
+use crate::transport::compress::{Codec, DecompressError};
 use crate::transport::status::{self, RpcStatus};
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+/// In the order of what they cost.
+const ACCEPTED: HeaderValue = HeaderValue::from_static("identity,zstd,snappy,gzip");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// At first so much is set aside for a message, whatever length it claims.
@@ -110,21 +112,18 @@ async fn read(intake: &Intake, headers: &HeaderMap, mut body: Incoming) -> Resul
 }
 
 fn decompress(headers: &HeaderMap, compressed: &[u8], limit: usize) -> Result<Message, RpcStatus> {
-    match headers.get("grpc-encoding").map(HeaderValue::as_bytes) {
-        Some(b"gzip") => {}
-        Some(other) => {
-            let message = format!("`{}` is not a compression that is understood here", other.escape_ascii());
-            return Err(RpcStatus::new(Code::Unimplemented, message));
-        }
-        None => {
-            return Err(RpcStatus::new(Code::Internal, "the message is compressed, and no `grpc-encoding` says how"));
-        }
-    }
+    let Some(encoding) = headers.get("grpc-encoding").map(HeaderValue::as_bytes) else {
+        return Err(RpcStatus::new(Code::Internal, "the message is compressed, and no `grpc-encoding` says how"));
+    };
+    let Some(codec) = std::str::from_utf8(encoding).ok().and_then(Codec::of_grpc) else {
+        let message = format!("`{}` is not a compression that is understood here", encoding.escape_ascii());
+        return Err(RpcStatus::new(Code::Unimplemented, message));
+    };
     let mut buffer = vec![0; PREFIX];
-    gzip::decompress(compressed, &mut buffer, limit).map_err(|error| {
+    codec.decompress(compressed, &mut buffer, limit).map_err(|error| {
         let code = match error {
-            GzipError::Malformed(_) => Code::InvalidArgument,
-            GzipError::TooLarge(_) => Code::ResourceExhausted,
+            DecompressError::Malformed(..) => Code::InvalidArgument,
+            DecompressError::TooLarge(_) => Code::ResourceExhausted,
         };
         RpcStatus::new(code, error.to_string())
     })?;
@@ -158,7 +157,7 @@ fn accept(rejected: usize) -> Response<Ready> {
     let mut response = Response::new(Ready::with_trailers(message, trailers));
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, GRPC);
-    headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity,gzip"));
+    headers.insert("grpc-accept-encoding", ACCEPTED);
     response
 }
 
@@ -167,7 +166,7 @@ fn refuse(status: &RpcStatus) -> Response<Ready> {
     let mut response = Response::new(Ready::default());
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, GRPC);
-    headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity,gzip"));
+    headers.insert("grpc-accept-encoding", ACCEPTED);
     let details = if status.details.is_empty() { vec![] } else { status.encode_to_vec() };
     let status = Status::with_details(Code::from_i32(status.code), status.message.clone(), details.into());
     let _ = status.add_header(headers);

@@ -11,7 +11,7 @@ use tonic::Code;
 use super::{BodyError, Intake, Refusal, next_piece};
 use crate::traces::{Message, PREFIX};
 use crate::transport::body::Ready;
-use crate::transport::gzip::{self, GzipError};
+use crate::transport::compress::{Codec, DecompressError};
 use crate::transport::status::{self, RpcStatus};
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
@@ -73,10 +73,10 @@ async fn read(intake: &Intake, headers: &HeaderMap, mut body: Incoming) -> Resul
         (http, RpcStatus::new(code, error.to_string()))
     };
     let encoding = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes).unwrap_or_default();
-    let compressed = match encoding {
-        b"" | b"identity" => false,
-        b"gzip" => true,
-        other => return Err(bad_request(format!("unsupported Content-Encoding: {}", other.escape_ascii()))),
+    let codec = match std::str::from_utf8(encoding).ok() {
+        Some("" | "identity") => None,
+        Some(name) if Codec::of_http(name).is_some() => Codec::of_http(name),
+        _ => return Err(bad_request(format!("unsupported Content-Encoding: {}", encoding.escape_ascii()))),
     };
     let claimed = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if claimed.is_some_and(|claimed| claimed > limit) {
@@ -91,13 +91,11 @@ async fn read(intake: &Intake, headers: &HeaderMap, mut body: Incoming) -> Resul
         }
         buffer.extend_from_slice(&piece);
     }
-    if !compressed {
-        return Ok(Message::from_framed(buffer));
-    }
+    let Some(codec) = codec else { return Ok(Message::from_framed(buffer)) };
     let mut inflated = vec![0; PREFIX];
-    gzip::decompress(buffer.get(PREFIX..).unwrap_or_default(), &mut inflated, limit).map_err(|error| match error {
-        GzipError::Malformed(_) => bad_request(error.to_string()),
-        GzipError::TooLarge(_) => failed(BodyError::TooLarge(limit)),
+    codec.decompress(buffer.get(PREFIX..).unwrap_or_default(), &mut inflated, limit).map_err(|error| match error {
+        DecompressError::Malformed(..) => bad_request(error.to_string()),
+        DecompressError::TooLarge(_) => failed(BodyError::TooLarge(limit)),
     })?;
     Ok(Message::from_framed(inflated))
 }
