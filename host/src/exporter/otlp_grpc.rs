@@ -176,7 +176,9 @@ impl Exporter for OtlpGrpcExporter {
         Box::pin(async move {
             let framed = if let Some(compression) = self.settings.compression {
                 let mut out = vec![1, 0, 0, 0, 0];
-                compression.compress(&parcel.message.bytes(), &mut out);
+                let packed = compression.compress(&parcel.message.bytes(), &mut out);
+                packed
+                    .map_err(|error| ConsumeError::permanent(format!("the message cannot be compressed: {error}")))?;
                 let length = (out.len() - PREFIX) as u32;
                 if let Some(place) = out.get_mut(1..PREFIX) {
                     place.copy_from_slice(&length.to_be_bytes());

@@ -117,7 +117,9 @@ impl Exporter for OtlpHttpExporter {
         Box::pin(async move {
             let body = if let Some(compression) = self.settings.compression {
                 let mut out = vec![];
-                compression.compress(&parcel.message.bytes(), &mut out);
+                let packed = compression.compress(&parcel.message.bytes(), &mut out);
+                packed
+                    .map_err(|error| ConsumeError::permanent(format!("the message cannot be compressed: {error}")))?;
                 out.into()
             } else {
                 parcel.message.bytes()

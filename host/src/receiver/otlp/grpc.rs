@@ -120,10 +120,11 @@ fn decompress(headers: &HeaderMap, compressed: &[u8], limit: usize) -> Result<Me
         return Err(RpcStatus::new(Code::Unimplemented, message));
     };
     let mut buffer = vec![0; PREFIX];
-    codec.decompress(compressed, &mut buffer, limit).map_err(|error| {
+    codec.decompress(compressed, &mut buffer, limit, &mut |_| true).map_err(|error| {
         let code = match error {
             DecompressError::Malformed(..) => Code::InvalidArgument,
             DecompressError::TooLarge(_) => Code::ResourceExhausted,
+            DecompressError::NoRoom => Code::Unavailable,
         };
         RpcStatus::new(code, error.to_string())
     })?;

@@ -93,10 +93,13 @@ async fn read(intake: &Intake, headers: &HeaderMap, mut body: Incoming) -> Resul
     }
     let Some(codec) = codec else { return Ok(Message::from_framed(buffer)) };
     let mut inflated = vec![0; PREFIX];
-    codec.decompress(buffer.get(PREFIX..).unwrap_or_default(), &mut inflated, limit).map_err(|error| match error {
-        DecompressError::Malformed(..) => bad_request(error.to_string()),
-        DecompressError::TooLarge(_) => failed(BodyError::TooLarge(limit)),
-    })?;
+    codec.decompress(buffer.get(PREFIX..).unwrap_or_default(), &mut inflated, limit, &mut |_| true).map_err(
+        |error| match error {
+            DecompressError::Malformed(..) => bad_request(error.to_string()),
+            DecompressError::TooLarge(_) => failed(BodyError::TooLarge(limit)),
+            DecompressError::NoRoom => bad_request(error.to_string()),
+        },
+    )?;
     Ok(Message::from_framed(inflated))
 }
 
