@@ -113,9 +113,7 @@ impl Codec {
                 out.extend_from_slice(&plain.map_err(|error| malformed(error.into()))?);
                 Ok(())
             }
-            Self::Lz4 => {
-                self.read_all(lz4_flex::frame::FrameDecoder::new(compressed), compressed.len(), out, limit)
-            }
+            Self::Lz4 => self.read_all(lz4_flex::frame::FrameDecoder::new(compressed), compressed.len(), out, limit),
         }
     }
 
@@ -187,15 +185,8 @@ impl Compression {
 mod tests {
     use super::*;
 
-    const ALL: [Codec; 7] = [
-        Codec::Gzip,
-        Codec::Zstd,
-        Codec::Zlib,
-        Codec::Deflate,
-        Codec::Snappy,
-        Codec::SnappyFramed,
-        Codec::Lz4,
-    ];
+    const ALL: [Codec; 7] =
+        [Codec::Gzip, Codec::Zstd, Codec::Zlib, Codec::Deflate, Codec::Snappy, Codec::SnappyFramed, Codec::Lz4];
 
     fn packed(codec: Codec, message: &[u8]) -> Vec<u8> {
         let mut out = vec![];
