@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::edit::{Edit, NewValue, Texts};
 use super::index::{Index, Owner};
 use super::message::Message;
-use super::{Batch, Context, concatenate, json, split, walk};
+use super::{Batch, Context, concatenate, decode_value, split, walk};
 
 /// Keys that generated requests carry and generated edits name, so that they meet.
 pub(super) const KEYS: [&str; 8] = [
@@ -141,7 +141,7 @@ fn new_value(choices: &mut Choices) -> NewValue {
         3 => NewValue::Double(f64::from_bits(choices.number())),
         4 => NewValue::Double(f64::NAN),
         5 => NewValue::Bytes(choices.number().to_le_bytes().into()),
-        _ => NewValue::Nested(json::parse(choices.of(&NESTED).unwrap_or_default()).unwrap_or_default()),
+        _ => NewValue::Nested(decode_value(choices.of(&NESTED).unwrap_or_default()).unwrap_or_default()),
     }
 }
 

@@ -9,8 +9,8 @@ mod edit;
 #[doc(hidden)]
 pub mod fuzz;
 mod index;
-mod json;
 mod message;
+mod otlp_json;
 mod regular;
 mod show;
 mod splice;
@@ -24,8 +24,8 @@ use std::sync::Arc;
 pub use columns::{Packed, Read, TextColumn};
 pub use edit::{Changed, Dropped, Edit, NewValue, Texts};
 pub use index::{Index, Kind, Owner};
-pub use json::{JsonError, parse as parse_value};
 pub use message::{Message, PREFIX};
+pub use otlp_json::{OtlpJsonError, decode_request, decode_value, encode_request};
 pub use walk::{MESSAGE_LIMIT, VALUE_DEPTH};
 pub use wire::{Fault, WireError};
 
