@@ -40,11 +40,14 @@ pub trait Exporter: Send + Sync {
 /// Lets a request in by its headers, before its body is read: an extension that
 /// a receiver's `auth.authenticator` names.
 pub trait Authenticator: Send + Sync {
-    fn authenticate(&self, headers: &http::HeaderMap) -> Result<(), Unauthenticated>;
+    fn authenticate<'a>(&'a self, headers: &'a http::HeaderMap) -> BoxFuture<'a, Result<Identity, Unauthenticated>>;
 
     /// What `WWW-Authenticate` asks a refused client for.
     fn challenge(&self) -> &str;
 }
+
+/// What an authenticator knows of a sender, by name: `username`, `subject`.
+pub type Identity = Vec<(String, String)>;
 
 /// Why a request was not let in; it never holds what the request showed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
