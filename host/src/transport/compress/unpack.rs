@@ -78,12 +78,17 @@ impl Target<'_> {
         DecompressError::Malformed(self.codec.http_name(), std::io::Error::other(error))
     }
 
-    /// Sets aside just so much more.
+    /// Sets aside just so much more. A buffer that grew large moves once more, to
+    /// where all has room: copying it again and again would hold it twice, and
+    /// pages that are never written to take no memory.
     fn make_room(&mut self, bytes: usize) -> Unpacked {
         if !(self.room)(bytes) {
             return Err(DecompressError::NoRoom);
         }
-        self.out.reserve_exact(bytes);
+        let so_far = self.out.len() - self.start;
+        let most = (self.limit + 1).saturating_sub(so_far);
+        let is_large = so_far > 0 && so_far + bytes > self.limit / 8;
+        self.out.reserve_exact(if is_large { bytes.max(most) } else { bytes });
         Ok(())
     }
 
@@ -104,7 +109,11 @@ impl Target<'_> {
         compressed: &[u8],
         unpack: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> Result<bool, DecompressError> {
-        if size > self.limit || size > compressed.len().saturating_mul(CREDIBLE) {
+        // Whether it lies or not, it is not to be taken, and unpacking it is what a bomb wants.
+        if size > self.limit {
+            return Err(DecompressError::TooLarge(self.limit));
+        }
+        if size > compressed.len().saturating_mul(CREDIBLE) {
             return Ok(false);
         }
         self.make_room(size)?;
