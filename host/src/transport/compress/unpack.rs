@@ -109,11 +109,7 @@ impl Target<'_> {
         compressed: &[u8],
         unpack: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> Result<bool, DecompressError> {
-        // Whether it lies or not, it is not to be taken, and unpacking it is what a bomb wants.
-        if size > self.limit {
-            return Err(DecompressError::TooLarge(self.limit));
-        }
-        if size > compressed.len().saturating_mul(CREDIBLE) {
+        if size > self.limit || size > compressed.len().saturating_mul(CREDIBLE) {
             return Ok(false);
         }
         self.make_room(size)?;
@@ -121,7 +117,8 @@ impl Target<'_> {
     }
 
     fn gzip(&mut self, compressed: &[u8]) -> Unpacked {
-        // The last member's size, modulo 2^32, ends the file. There may be others before it.
+        // The last member's size, modulo 2^32, ends the file: there may be others before
+        // it, and a file that was cut off ends in anything.
         let size = compressed.last_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
         let done = self.at_once(size, compressed, |into| {
             let ended = deflate::gunzip(compressed, into)?;
@@ -133,7 +130,12 @@ impl Target<'_> {
     fn zstd(&mut self, compressed: &[u8]) -> Unpacked {
         // The first frame's size; others may follow.
         let told = zstd::zstd_safe::get_frame_content_size(compressed).ok().flatten();
-        if let Some(size) = told.and_then(|size| usize::try_from(size).ok())
+        let told = told.map(|size| usize::try_from(size).unwrap_or(usize::MAX));
+        // Whether it lies or not, it is not to be taken, and unpacking it is what a bomb wants.
+        if told.is_some_and(|size| size > self.limit) {
+            return Err(DecompressError::TooLarge(self.limit));
+        }
+        if let Some(size) = told
             && self.at_once(size, compressed, |into| zstd::bulk::decompress_to_buffer(compressed, into).ok())?
         {
             return Ok(());
