@@ -2,11 +2,14 @@
 //! carries a batch one way and the answer the other: a receiver tells its
 //! sender OK only when the last of these futures has said so.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::{ComponentId, Problem, Reference};
 use crate::traces::{Batch, Context, Parcel};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -40,11 +43,15 @@ pub trait Exporter: Send + Sync {
 /// Lets a request in by its headers, before its body is read: an extension that
 /// a receiver's `auth.authenticator` names.
 pub trait Authenticator: Send + Sync {
-    fn authenticate(&self, headers: &http::HeaderMap) -> Result<(), Unauthenticated>;
+    /// Who the sender is: attributes for the batch's context.
+    fn authenticate<'a>(&'a self, headers: &'a http::HeaderMap) -> BoxFuture<'a, Result<Identity, Unauthenticated>>;
 
     /// What `WWW-Authenticate` asks a refused client for.
     fn challenge(&self) -> &str;
 }
+
+/// What an authenticator found out about a sender: `username` and the like.
+pub type Identity = Vec<(String, String)>;
 
 /// Why a request was not let in; it never holds what the request showed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +62,78 @@ pub struct Unauthenticated(pub &'static str);
 /// exporter's `auth.authenticator` names.
 pub trait Authorizer: Send + Sync {
     fn authorize(&self, headers: &mut http::HeaderMap, context: &Context) -> Result<(), ConsumeError>;
+}
+
+/// What an extension can do for receivers and exporters.
+#[derive(Clone, Default)]
+pub struct Extension {
+    pub authenticator: Option<Arc<dyn Authenticator>>,
+    pub authorizer: Option<Arc<dyn Authorizer>>,
+}
+
+/// What became of an extension of the config.
+pub enum Built {
+    /// `service.extensions` does not list it.
+    NotListed,
+    /// Why was told before.
+    Failed,
+    Done(Extension),
+}
+
+/// The extensions of the config.
+#[derive(Default)]
+pub struct Extensions {
+    known: HashMap<ComponentId, Built>,
+}
+
+impl Extensions {
+    pub fn insert(&mut self, id: ComponentId, built: Built) {
+        self.known.insert(id, built);
+    }
+
+    /// What lets requests in under the name that stands at `path`.
+    pub fn authenticator(&self, path: &str, named: &Reference) -> Result<Arc<dyn Authenticator>, Problem> {
+        self.find(path, named)?.authenticator.clone().ok_or_else(|| {
+            let message = format!("requested authenticator \"{}\" is not a server authenticator", named.id);
+            problem(path, named, message, "it is for exporters; a receiver wants one that checks what comes in")
+        })
+    }
+
+    /// What gives requests their credentials under the name that stands at `path`.
+    pub fn authorizer(&self, path: &str, named: &Reference) -> Result<Arc<dyn Authorizer>, Problem> {
+        self.find(path, named)?.authorizer.clone().ok_or_else(|| {
+            let message = format!("requested authenticator \"{}\" is not a client authenticator", named.id);
+            problem(path, named, message, "it is for receivers; an exporter wants one that shows credentials")
+        })
+    }
+
+    fn find(&self, path: &str, named: &Reference) -> Result<&Extension, Problem> {
+        let id = &named.id;
+        match self.known.get(id) {
+            Some(Built::Done(extension)) => Ok(extension),
+            Some(Built::Failed) => {
+                let message = format!("failed to resolve authenticator \"{id}\": it cannot be started");
+                Err(problem(path, named, message, ""))
+            }
+            Some(Built::NotListed) => {
+                let message = format!("failed to resolve authenticator \"{id}\": it is not started");
+                Err(problem(path, named, message, format!("add `{id}` to `service.extensions`")))
+            }
+            None => {
+                let message = format!("failed to resolve authenticator \"{id}\": authenticator not found");
+                Err(problem(
+                    path,
+                    named,
+                    message,
+                    format!("add `{id}:` under `extensions` and to `service.extensions`"),
+                ))
+            }
+        }
+    }
+}
+
+fn problem(path: &str, named: &Reference, message: String, hint: impl Into<String>) -> Problem {
+    Problem::new(path, message).at(&named.at).hint(hint)
 }
 
 /// A background task of a component: it ends when its handle is dropped.

@@ -17,7 +17,7 @@ use crate::extension::health_check::{self, Health, HealthSettings};
 use crate::pipeline::{FanOut, Pipeline};
 use crate::plugin::{Clockwork, LoadError, Module};
 use crate::receiver::otlp::{BoundReceiver, OtlpSettings};
-use crate::registry::{self, Blueprint};
+use crate::registry::{self, Blueprint, ExtensionSettings};
 use crate::telemetry::Metrics;
 use crate::transport::listen::{Listener, Server};
 
@@ -57,17 +57,13 @@ impl Graph {
             }
         };
         let (drain, drained) = Drain::new();
+        let extensions = registry::extensions(config, &mut blueprint, problems);
         let mut exporters = HashMap::new();
         for component in used(&config.exporters, config, |pipeline| &pipeline.exporters) {
             let Some(settings) = blueprint.exporters.remove(&component.id) else { continue };
-            let id: Id = component.id.to_string().into();
-            match registry::exporter(id, settings, &metrics, drained.clone()) {
+            match registry::exporter(component, settings, &metrics, drained.clone(), &extensions) {
                 Ok(exporter) => drop(exporters.insert(component.id.clone(), exporter)),
-                Err(error) => {
-                    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-                    let problem = Problem::new(format!("{}.tls", component.path), format!("{error}{cause}"));
-                    problems.error(problem.at(registry::place(component, "tls")));
-                }
+                Err(problem) => problems.error(problem),
             }
         }
         let modules = load_modules(config, &mut blueprint, problems);
@@ -96,7 +92,11 @@ impl Graph {
             }
         }
         let enabled = config.service.extensions.iter();
-        let health = enabled.filter_map(|reference| blueprint.extensions.remove(&reference.id)).collect();
+        let health = enabled.filter_map(|reference| match blueprint.extensions.remove(&reference.id) {
+            Some(ExtensionSettings::Health(settings)) => Some(settings),
+            _ => None,
+        });
+        let health = health.collect();
         (!problems.has_errors()).then_some(Self { receivers, health, metrics, telemetry, drain })
     }
 

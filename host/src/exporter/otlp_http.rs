@@ -1,5 +1,7 @@
 //! The `otlphttp` exporter: OTLP over HTTP, protobuf.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http_body_util::BodyExt as _;
@@ -11,7 +13,7 @@ use prost::Message as _;
 
 use super::sending::{Drain, Sending};
 use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, note_partial_success, root_cause};
-use crate::component::{BoxFuture, ConsumeError, Exporter, Id};
+use crate::component::{Authorizer, BoxFuture, ConsumeError, Exporter, Id};
 use crate::config::Section;
 use crate::telemetry::ExporterMetrics;
 use crate::traces::Parcel;
@@ -40,18 +42,25 @@ pub struct OtlpHttpExporter {
     id: Id,
     client: Client<HttpsConnector<HttpConnector>, Ready>,
     settings: ClientSettings,
+    auth: Option<Arc<dyn Authorizer>>,
     sending: Sending,
 }
 
 impl OtlpHttpExporter {
-    pub fn new(id: Id, settings: ClientSettings, metrics: ExporterMetrics, drain: Drain) -> Result<Self, TlsError> {
+    pub fn new(
+        id: Id,
+        settings: ClientSettings,
+        auth: Option<Arc<dyn Authorizer>>,
+        metrics: ExporterMetrics,
+        drain: Drain,
+    ) -> Result<Self, TlsError> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let connector = settings.connector()?.enable_http1().enable_http2().wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
         let sending = Sending::new(id.clone(), settings.sending.clone(), metrics, drain);
-        Ok(Self { id, client, settings, sending })
+        Ok(Self { id, client, settings, auth, sending })
     }
 
     async fn send(&self, parcel: &Parcel, body: &Bytes) -> Result<(), ConsumeError> {
@@ -68,6 +77,10 @@ impl OtlpHttpExporter {
         for (name, value) in &self.settings.headers {
             headers.insert(name, value.clone());
         }
+        if let Some(auth) = &self.auth {
+            auth.authorize(headers, &parcel.context)?;
+        }
+        // What a plugin decided counts before what the config says.
         if let Some(tenant) = super::tenant(parcel) {
             headers.insert(TENANT, tenant);
         }

@@ -42,6 +42,8 @@ pub struct Context {
     pub tenant: Option<String>,
     /// The sender's headers, lower case, where the receiver keeps them.
     pub metadata: Vec<(String, String)>,
+    /// What an authenticator found out about the sender.
+    pub auth: Vec<(String, String)>,
 }
 
 /// Spans on their way through a pipeline.
