@@ -19,7 +19,7 @@ pub type Id = std::sync::Arc<str>;
 
 /// Takes a batch and answers for it: `Ok` once every destination has it.
 pub trait Consumer: Send + Sync {
-    fn consume(&self, batch: Batch) -> BoxFuture<'_, Result<(), ConsumeError>>;
+    fn consume(&self, batch: Batch) -> BoxFuture<'_, Result<Outcome, ConsumeError>>;
 
     /// Whether some processor will look into the batch, so that the receiver's
     /// walk makes the index too.
@@ -37,20 +37,58 @@ pub trait Processor: Send + Sync {
 
 /// Hands spans to a destination; `Ok` when the destination has them.
 pub trait Exporter: Send + Sync {
-    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<(), ConsumeError>>;
+    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>>;
+}
+
+/// What a good answer still has to say: the spans that were not taken, whose
+/// number and reason travel back to the sender as OTLP's partial success.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    pub rejected: usize,
+    /// Why; with no span rejected, a warning.
+    pub message: String,
+}
+
+/// No more of what destinations say is passed on.
+const LONGEST_MESSAGE: usize = 4 << 10;
+
+impl Outcome {
+    pub fn rejected(rejected: usize, message: impl Into<String>) -> Self {
+        Self { rejected, message: message.into() }
+    }
+
+    /// The outcome of two batches of different spans.
+    pub fn and(mut self, other: Self) -> Self {
+        self.rejected += other.rejected;
+        self.say(&other.message)
+    }
+
+    /// The outcome of one batch at two destinations.
+    pub fn beside(mut self, other: Self) -> Self {
+        self.rejected = self.rejected.max(other.rejected);
+        self.say(&other.message)
+    }
+
+    fn say(mut self, more: &str) -> Self {
+        if self.message.is_empty() {
+            self.message = more.to_owned();
+        } else if !more.is_empty() && !self.message.contains(more) && self.message.len() < LONGEST_MESSAGE {
+            self.message = format!("{}; {more}", self.message);
+        }
+        self
+    }
 }
 
 /// Lets a request in by its headers, before its body is read: an extension that
 /// a receiver's `auth.authenticator` names.
 pub trait Authenticator: Send + Sync {
-    /// Who the sender is: attributes for the batch's context.
     fn authenticate<'a>(&'a self, headers: &'a http::HeaderMap) -> BoxFuture<'a, Result<Identity, Unauthenticated>>;
 
     /// What `WWW-Authenticate` asks a refused client for.
     fn challenge(&self) -> &str;
 }
 
-/// What an authenticator found out about a sender: `username` and the like.
+/// What an authenticator knows of a sender, by name: `username`, `subject`.
 pub type Identity = Vec<(String, String)>;
 
 /// Why a request was not let in; it never holds what the request showed.

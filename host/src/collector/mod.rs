@@ -16,16 +16,17 @@ use crate::exporter::Drain;
 use crate::extension::health_check::{self, Health, HealthSettings};
 use crate::pipeline::{FanOut, Pipeline};
 use crate::plugin::{Clockwork, LoadError, Module};
-use crate::receiver::otlp::{BoundReceiver, OtlpSettings};
+use crate::receiver::otlp::OtlpReceiver;
 use crate::registry::{self, Blueprint, ExtensionSettings};
 use crate::telemetry::Metrics;
+use crate::transport::budget::Budget;
 use crate::transport::listen::{Listener, Server};
 
 pub use telemetry::TelemetrySettings;
 
 /// Everything that the config asks for, built and checked, with no port open.
 pub struct Graph {
-    receivers: Vec<(Id, OtlpSettings, Arc<dyn Consumer>)>,
+    receivers: Vec<(Id, OtlpReceiver, Arc<dyn Consumer>)>,
     health: Vec<HealthSettings>,
     metrics: Arc<Metrics>,
     telemetry: TelemetrySettings,
@@ -87,8 +88,16 @@ impl Graph {
         let mut receivers = vec![];
         for component in used(&config.receivers, config, |pipeline| &pipeline.receivers) {
             let settings = blueprint.receivers.remove(&component.id);
-            if let (Some(settings), Some(pipelines)) = (settings, feeds.remove(&component.id)) {
-                receivers.push((component.id.to_string().into(), settings, Arc::new(FanOut(pipelines)) as _));
+            let (Some(settings), Some(pipelines)) = (settings, feeds.remove(&component.id)) else { continue };
+            let id: Id = component.id.to_string().into();
+            let authenticators = [("grpc", &settings.grpc), ("http", &settings.http)].map(|(name, protocol)| {
+                let named = protocol.as_ref()?.auth.as_ref()?;
+                let path = format!("{}.protocols.{name}.auth.authenticator", component.path);
+                extensions.authenticator(&path, named).map_err(|problem| problems.error(problem)).ok()
+            });
+            match OtlpReceiver::new(id.clone(), settings, authenticators) {
+                Ok(receiver) => receivers.push((id, receiver, Arc::new(FanOut(pipelines)) as _)),
+                Err(problem) => problems.error(problem.0.problem(&problem.1)),
             }
         }
         let enabled = config.service.extensions.iter();
@@ -115,17 +124,18 @@ impl Graph {
             tracing::info!(endpoint = %listener.address, "serving metrics at /metrics");
             pages.push(telemetry::serve(listener, Arc::clone(&metrics)));
         }
+        let budget = Budget::of_process();
         let mut bound = vec![];
-        for (id, settings, consumer) in receivers {
-            let name = id.to_string();
-            let receiver = BoundReceiver::bind(id, settings).await.map_err(|error| StartError {
-                what: format!("receivers.{name}"),
+        for (id, receiver, consumer) in receivers {
+            let receiver = receiver.bind().await.map_err(|error| StartError {
+                what: format!("receivers.{id}"),
                 endpoint: error.endpoint,
                 source: error.source,
             })?;
             bound.push((receiver, consumer));
         }
-        let servers = bound.into_iter().flat_map(|(receiver, consumer)| receiver.serve(&consumer, &metrics)).collect();
+        let servers =
+            bound.into_iter().flat_map(|(receiver, consumer)| receiver.serve(&consumer, &metrics, &budget)).collect();
         health.set(true);
         tracing::info!("Everything is ready. Begin running and processing data.");
         Ok(Running { servers, pages, health, metrics, drain })

@@ -110,14 +110,15 @@ impl<'a> Section<'a> {
         self.text(key).unwrap_or_else(|| default.to_owned())
     }
 
-    /// The id of another component.
+    /// The id of a component.
     pub fn reference(&mut self, key: &str) -> Option<Reference> {
         let text = self.text(key)?;
         let at = self.entry(key)?.1.at.clone();
         match text.parse() {
             Ok(id) => Some(Reference { id, at }),
             Err(error) => {
-                self.report(self.path_of(key), error.to_string(), &at, error.hint());
+                let error: super::IdError = error;
+                self.problem_at(key, format!("`{text}` is not an id: {error}"), error.hint());
                 None
             }
         }

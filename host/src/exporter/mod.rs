@@ -12,6 +12,7 @@ use std::time::Duration;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_rustls::builderstates::WantsProtocols1;
 
+use crate::component::Outcome;
 use crate::config::{Reference, Section};
 use crate::transport::compress::{Codec, Compression};
 use crate::transport::tls::{TlsError, TlsSettings};
@@ -113,7 +114,7 @@ fn tenant(parcel: &crate::traces::Parcel) -> Option<http::HeaderValue> {
 }
 
 /// Says what the destination refused within an accepted request, and counts it.
-fn note_partial_success(id: &str, answer: &[u8], spans: usize, metrics: &crate::telemetry::ExporterMetrics) {
+fn note_partial_success(id: &str, answer: &[u8], spans: usize, metrics: &crate::telemetry::ExporterMetrics) -> Outcome {
     use prost::Message as _;
     let response = crate::transport::status::ExportResponse::decode(answer).unwrap_or_default();
     let partial = response.partial_success.unwrap_or_default();
@@ -124,4 +125,5 @@ fn note_partial_success(id: &str, answer: &[u8], spans: usize, metrics: &crate::
     }
     metrics.partial.inc_by(rejected);
     metrics.sent.inc_by(spans as u64 - rejected);
+    Outcome::rejected(rejected as usize, partial.error_message)
 }

@@ -15,7 +15,7 @@ use tower_service::Service as _;
 
 use super::sending::{Drain, Sending};
 use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, note_partial_success, root_cause};
-use crate::component::{Authorizer, BoxFuture, ConsumeError, Exporter, Id};
+use crate::component::{Authorizer, BoxFuture, ConsumeError, Exporter, Id, Outcome};
 use crate::config::Section;
 use crate::telemetry::ExporterMetrics;
 use crate::traces::{PREFIX, Parcel};
@@ -82,7 +82,7 @@ impl OtlpGrpcExporter {
         Ok(Self { id, channel, settings, auth, uri, sending })
     }
 
-    async fn send(&self, parcel: &Parcel, framed: &Bytes) -> Result<(), ConsumeError> {
+    async fn send(&self, parcel: &Parcel, framed: &Bytes) -> Result<Outcome, ConsumeError> {
         let mut request = http::Request::new(tonic::body::Body::new(Ready::new(framed.clone())));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.uri.clone();
@@ -121,7 +121,7 @@ impl OtlpGrpcExporter {
         ConsumeError::retryable(message).with_code(Code::DeadlineExceeded as i32)
     }
 
-    async fn call(&self, request: http::Request<tonic::body::Body>, spans: usize) -> Result<(), ConsumeError> {
+    async fn call(&self, request: http::Request<tonic::body::Body>, spans: usize) -> Result<Outcome, ConsumeError> {
         let unreachable = |error: &(dyn std::error::Error + 'static)| {
             let cause = root_cause(error);
             // tonic's channel keeps to `grpc-timeout` too, and may be the first to.
@@ -152,8 +152,7 @@ impl OtlpGrpcExporter {
         match status {
             Some(status) if status.code() == Code::Ok => {
                 let message = answer.get(PREFIX..).unwrap_or_default();
-                note_partial_success(&self.id, message, spans, &self.sending.metrics);
-                Ok(())
+                Ok(note_partial_success(&self.id, message, spans, &self.sending.metrics))
             }
             Some(status) => Err(refused(&status)),
             // No gRPC status at all: a proxy, or something that is no gRPC server.
@@ -185,7 +184,7 @@ fn without_status(status: http::StatusCode) -> ConsumeError {
 }
 
 impl Exporter for OtlpGrpcExporter {
-    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<(), ConsumeError>> {
+    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>> {
         Box::pin(async move {
             let framed = if let Some(compression) = self.settings.compression {
                 let mut out = vec![1, 0, 0, 0, 0];

@@ -13,7 +13,7 @@ use prost::Message as _;
 
 use super::sending::{Drain, Sending};
 use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, note_partial_success, root_cause};
-use crate::component::{Authorizer, BoxFuture, ConsumeError, Exporter, Id};
+use crate::component::{Authorizer, BoxFuture, ConsumeError, Exporter, Id, Outcome};
 use crate::config::Section;
 use crate::telemetry::ExporterMetrics;
 use crate::traces::Parcel;
@@ -63,7 +63,7 @@ impl OtlpHttpExporter {
         Ok(Self { id, client, settings, auth, sending })
     }
 
-    async fn send(&self, parcel: &Parcel, body: &Bytes) -> Result<(), ConsumeError> {
+    async fn send(&self, parcel: &Parcel, body: &Bytes) -> Result<Outcome, ConsumeError> {
         let mut request = http::Request::new(Ready::new(body.clone()));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.settings.endpoint.clone();
@@ -93,7 +93,7 @@ impl OtlpHttpExporter {
         })
     }
 
-    async fn call(&self, request: http::Request<Ready>, spans: usize) -> Result<(), ConsumeError> {
+    async fn call(&self, request: http::Request<Ready>, spans: usize) -> Result<Outcome, ConsumeError> {
         let url = &self.settings.endpoint;
         let broken = |error: &(dyn std::error::Error + 'static)| {
             ConsumeError::retryable(format!("{url} cannot be reached: {}", root_cause(error)))
@@ -109,8 +109,7 @@ impl OtlpHttpExporter {
             answer.extend_from_slice(&data);
         }
         if parts.status.is_success() {
-            note_partial_success(&self.id, &answer, spans, &self.sending.metrics);
-            return Ok(());
+            return Ok(note_partial_success(&self.id, &answer, spans, &self.sending.metrics));
         }
         let status = RpcStatus::decode(answer.as_slice()).unwrap_or_default();
         let said = if status.message.is_empty() { String::new() } else { format!(": {}", status.message) };
@@ -126,7 +125,7 @@ impl OtlpHttpExporter {
 }
 
 impl Exporter for OtlpHttpExporter {
-    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<(), ConsumeError>> {
+    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>> {
         Box::pin(async move {
             let body = if let Some(compression) = self.settings.compression {
                 let mut out = vec![];

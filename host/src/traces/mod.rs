@@ -42,7 +42,7 @@ pub struct Context {
     pub tenant: Option<String>,
     /// The sender's headers, lower case, where the receiver keeps them.
     pub metadata: Vec<(String, String)>,
-    /// What an authenticator found out about the sender.
+    /// What the receiver's authenticator knows of the sender.
     pub auth: Vec<(String, String)>,
 }
 
