@@ -17,7 +17,7 @@ use crate::extension::health_check::{self, Health, HealthSettings};
 use crate::pipeline::{FanOut, Pipeline};
 use crate::plugin::{Clockwork, LoadError, Module};
 use crate::receiver::otlp::OtlpReceiver;
-use crate::registry::{self, Blueprint};
+use crate::registry::{self, Blueprint, ExtensionSettings};
 use crate::telemetry::Metrics;
 use crate::transport::budget::Budget;
 use crate::transport::listen::{Listener, Server};
@@ -58,17 +58,13 @@ impl Graph {
             }
         };
         let (drain, drained) = Drain::new();
+        let extensions = registry::extensions(config, &mut blueprint, problems);
         let mut exporters = HashMap::new();
         for component in used(&config.exporters, config, |pipeline| &pipeline.exporters) {
             let Some(settings) = blueprint.exporters.remove(&component.id) else { continue };
-            let id: Id = component.id.to_string().into();
-            match registry::exporter(id, settings, &metrics, drained.clone()) {
+            match registry::exporter(component, settings, &metrics, drained.clone(), &extensions) {
                 Ok(exporter) => drop(exporters.insert(component.id.clone(), exporter)),
-                Err(error) => {
-                    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-                    let problem = Problem::new(format!("{}.tls", component.path), format!("{error}{cause}"));
-                    problems.error(problem.at(registry::place(component, "tls")));
-                }
+                Err(problem) => problems.error(problem),
             }
         }
         let modules = load_modules(config, &mut blueprint, problems);
@@ -94,13 +90,22 @@ impl Graph {
             let settings = blueprint.receivers.remove(&component.id);
             let (Some(settings), Some(pipelines)) = (settings, feeds.remove(&component.id)) else { continue };
             let id: Id = component.id.to_string().into();
-            match OtlpReceiver::new(id.clone(), settings, [None, None]) {
+            let authenticators = [("grpc", &settings.grpc), ("http", &settings.http)].map(|(name, protocol)| {
+                let named = protocol.as_ref()?.auth.as_ref()?;
+                let path = format!("{}.protocols.{name}.auth.authenticator", component.path);
+                extensions.authenticator(&path, named).map_err(|problem| problems.error(problem)).ok()
+            });
+            match OtlpReceiver::new(id.clone(), settings, authenticators) {
                 Ok(receiver) => receivers.push((id, receiver, Arc::new(FanOut(pipelines)) as _)),
                 Err(problem) => problems.error(problem.0.problem(&problem.1)),
             }
         }
         let enabled = config.service.extensions.iter();
-        let health = enabled.filter_map(|reference| blueprint.extensions.remove(&reference.id)).collect();
+        let health = enabled.filter_map(|reference| match blueprint.extensions.remove(&reference.id) {
+            Some(ExtensionSettings::Health(settings)) => Some(settings),
+            _ => None,
+        });
+        let health = health.collect();
         (!problems.has_errors()).then_some(Self { receivers, health, metrics, telemetry, drain })
     }
 

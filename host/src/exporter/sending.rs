@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
-use crate::component::{ConsumeError, Id};
+use crate::component::{ConsumeError, Id, Outcome};
 use crate::config::{Section, Toggle};
 use crate::telemetry::ExporterMetrics;
 use crate::traces::Parcel;
@@ -182,9 +182,9 @@ impl Sending {
 
     /// Takes a place in the queue, then sends, again and again where that is of
     /// use; `send` counts what the destination took.
-    pub async fn run<F>(&self, parcel: &Parcel, send: impl Fn() -> F) -> Result<(), ConsumeError>
+    pub async fn run<F>(&self, parcel: &Parcel, send: impl Fn() -> F) -> Result<Outcome, ConsumeError>
     where
-        F: Future<Output = Result<(), ConsumeError>>,
+        F: Future<Output = Result<Outcome, ConsumeError>>,
     {
         let sizer = self.settings.queue.as_ref().map_or(Sizer::Requests, |queue| queue.sizer);
         let size = match sizer {
@@ -225,15 +225,15 @@ impl Sending {
         }
     }
 
-    async fn send<F>(&self, send: impl Fn() -> F) -> Result<(), ConsumeError>
+    async fn send<F>(&self, send: impl Fn() -> F) -> Result<Outcome, ConsumeError>
     where
-        F: Future<Output = Result<(), ConsumeError>>,
+        F: Future<Output = Result<Outcome, ConsumeError>>,
     {
         let started = Instant::now();
         let mut interval = self.settings.retry.as_ref().map_or(Duration::ZERO, |retry| retry.initial);
         loop {
             let error = match send().await {
-                Ok(()) => return Ok(()),
+                Ok(outcome) => return Ok(outcome),
                 Err(error) => error,
             };
             let wait = match &self.settings.retry {

@@ -13,6 +13,7 @@ use tonic::Code;
 
 use super::body::{self, Body, BodyError, FIRST_PIECE};
 use super::{Intake, Refusal};
+use crate::component::Outcome;
 use crate::traces::{Message, OtlpJsonError, PREFIX, decode_request};
 use crate::transport::body::Ready;
 use crate::transport::budget::Lease;
@@ -96,8 +97,8 @@ async fn respond(intake: &Intake, request: Request<Incoming>) -> Response<Ready>
         return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
     };
     match answer(intake, request, encoding).await {
-        Ok(rejected) => {
-            let mut response = Response::new(Ready::new(encoding.write(&status::accepted(rejected))));
+        Ok(outcome) => {
+            let mut response = Response::new(Ready::new(encoding.write(&status::accepted(outcome))));
             response.headers_mut().insert(CONTENT_TYPE, encoding.content_type());
             response
         }
@@ -108,7 +109,7 @@ async fn respond(intake: &Intake, request: Request<Incoming>) -> Response<Ready>
 /// A refusal: HTTP's status, and `google.rpc.Status` as its body.
 type Refused = (StatusCode, RpcStatus);
 
-async fn answer(intake: &Intake, request: Request<Incoming>, encoding: Encoding) -> Result<usize, Refused> {
+async fn answer(intake: &Intake, request: Request<Incoming>, encoding: Encoding) -> Result<Outcome, Refused> {
     let (parts, incoming) = request.into_parts();
     let identity = intake
         .authenticate(&parts.headers)

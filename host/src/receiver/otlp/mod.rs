@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 pub use settings::{Endpoint, OtlpSettings, Protocol};
 
-use crate::component::{Authenticator, ConsumeError, Consumer, Id, Identity, Unauthenticated};
+use crate::component::{Authenticator, ConsumeError, Consumer, Id, Identity, Outcome, Unauthenticated};
 use crate::telemetry::{Metrics, ReceiverMetrics};
 use crate::traces::{Batch, Context, Message, WireError};
 use crate::transport::budget::Budget;
@@ -48,24 +48,30 @@ impl Intake {
         }
     }
 
-    /// Validates a request and hands it on; answers how many spans had to be taken out.
+    /// Validates a request and hands it on; answers with the spans that were not taken.
     async fn accept(
         &self,
         message: Message,
         headers: &::http::HeaderMap,
         identity: Identity,
-    ) -> Result<usize, Refusal> {
+    ) -> Result<Outcome, Refusal> {
         let context = self.context(headers, identity);
         let received = Batch::receive(message, context, self.consumer.looks_inside());
         let (batch, rejected) = received.map_err(Refusal::Malformed)?;
         self.metrics.rejected.inc_by(rejected as u64);
         let mut account = Account { spans: batch.spans() as u64, metrics: &self.metrics, accepted: false };
         self.metrics.in_flight.add(batch.spans() as i64);
+        let mut outcome = Outcome::default();
+        if rejected > 0 {
+            let why =
+                "spans have a trace id that is not 16 bytes or a span, parent or link id that is not 8, or only zeros";
+            outcome = Outcome::rejected(rejected, format!("{rejected} {why}"));
+        }
         if batch.spans() > 0 {
-            self.consumer.consume(batch).await.map_err(Refusal::Pipeline)?;
+            outcome = outcome.and(self.consumer.consume(batch).await.map_err(Refusal::Pipeline)?);
         }
         account.accepted = true;
-        Ok(rejected)
+        Ok(outcome)
     }
 
     fn context(&self, headers: &::http::HeaderMap, identity: Identity) -> Arc<Context> {
