@@ -11,6 +11,8 @@ use crate::exporter::otlp_grpc::{self, OtlpGrpcExporter};
 use crate::exporter::otlp_http::{self, OtlpHttpExporter};
 use crate::exporter::{ClientSettings, Drain};
 use crate::extension::health_check::HealthSettings;
+use crate::extension::pprof;
+use crate::extension::zpages::ZpagesSettings;
 use crate::plugin::{Clockwork, LoadError, Module, PluginSettings};
 use crate::receiver::otlp::OtlpSettings;
 use crate::telemetry::Metrics;
@@ -19,7 +21,7 @@ use crate::transport::tls::TlsError;
 pub const RECEIVERS: &[&str] = &["otlp"];
 pub const PROCESSORS: &[&str] = &["wasm"];
 pub const EXPORTERS: &[&str] = &["debug", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
-pub const EXTENSIONS: &[&str] = &["health_check"];
+pub const EXTENSIONS: &[&str] = &["health_check", "healthcheckv2", "pprof", "zpages"];
 
 /// All settings, read and checked; nothing is opened or loaded yet.
 #[derive(Default)]
@@ -27,7 +29,14 @@ pub struct Blueprint {
     pub receivers: HashMap<ComponentId, OtlpSettings>,
     pub processors: HashMap<ComponentId, PluginSettings>,
     pub exporters: HashMap<ComponentId, ExporterSettings>,
-    pub extensions: HashMap<ComponentId, HealthSettings>,
+    pub extensions: HashMap<ComponentId, ExtensionSettings>,
+}
+
+pub enum ExtensionSettings {
+    Health(HealthSettings),
+    Zpages(ZpagesSettings),
+    /// It does nothing here.
+    Pprof,
 }
 
 pub enum ExporterSettings {
@@ -66,10 +75,20 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
         }
     }
     for (component, section) in sections(&config.extensions, problems) {
-        match component.id.kind.as_str() {
-            "health_check" => drop(blueprint.extensions.insert(component.id.clone(), HealthSettings::read(section))),
-            _ => unknown("extension", component, EXTENSIONS, problems),
-        }
+        let settings = match component.id.kind.as_str() {
+            "health_check" => ExtensionSettings::Health(HealthSettings::read(section)),
+            "healthcheckv2" => ExtensionSettings::Health(HealthSettings::read_v2(section)),
+            "pprof" => {
+                pprof::read(section);
+                ExtensionSettings::Pprof
+            }
+            "zpages" => ExtensionSettings::Zpages(ZpagesSettings::read(section)),
+            _ => {
+                unknown("extension", component, EXTENSIONS, problems);
+                continue;
+            }
+        };
+        blueprint.extensions.insert(component.id.clone(), settings);
     }
     for component in &config.connectors {
         unknown("connector", component, &[], problems);

@@ -56,7 +56,7 @@ pub(super) async fn handle(intake: Arc<Intake>, request: Request<Incoming>) -> R
 
 async fn answer(intake: &Intake, request: Request<Incoming>) -> Result<usize, RpcStatus> {
     let (parts, body) = request.into_parts();
-    let message = read(intake, &parts.headers, body).await?;
+    let message = read(intake, &parts.headers, body).await.inspect_err(|_| intake.failed(0))?;
     intake.accept(message, &parts.headers).await.map_err(|refusal| match refusal {
         Refusal::Malformed(error) => RpcStatus::new(Code::InvalidArgument, error.to_string()),
         Refusal::Pipeline(error) => status::of_error(&error),

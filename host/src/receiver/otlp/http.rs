@@ -47,7 +47,7 @@ type Refused = (StatusCode, RpcStatus);
 
 async fn answer(intake: &Intake, request: Request<Incoming>) -> Result<usize, Refused> {
     let (parts, body) = request.into_parts();
-    let message = read(intake, &parts.headers, body).await?;
+    let message = read(intake, &parts.headers, body).await.inspect_err(|_| intake.failed(0))?;
     intake.accept(message, &parts.headers).await.map_err(|refusal| match refusal {
         Refusal::Malformed(error) => bad_request(error.to_string()),
         Refusal::Pipeline(error) => {

@@ -17,7 +17,7 @@ pub use settings::{OtlpSettings, Protocol};
 
 use crate::component::{ConsumeError, Consumer, Id};
 use crate::telemetry::{Metrics, ReceiverMetrics};
-use crate::traces::{Batch, Context, Message, WireError};
+use crate::traces::{Batch, Context, Message, WireError, countable_spans};
 use crate::transport::listen::{Listener, Server, Versions};
 
 /// Why a request was not accepted, before a protocol puts it in its words.
@@ -40,8 +40,13 @@ impl Intake {
     /// Validates a request and hands it on; answers how many spans had to be taken out.
     async fn accept(&self, message: Message, headers: &::http::HeaderMap) -> Result<usize, Refusal> {
         let context = self.context(headers);
+        let wire = message.bytes();
         let received = Batch::receive(message, context, self.consumer.looks_inside());
-        let (batch, rejected) = received.map_err(Refusal::Malformed)?;
+        let (batch, rejected) = received.map_err(|error| {
+            self.failed(countable_spans(&wire));
+            Refusal::Malformed(error)
+        })?;
+        drop(wire);
         self.metrics.rejected.inc_by(rejected as u64);
         let mut account = Account { spans: batch.spans() as u64, metrics: &self.metrics, accepted: false };
         self.metrics.in_flight.add(batch.spans() as i64);
@@ -50,6 +55,12 @@ impl Intake {
         }
         account.accepted = true;
         Ok(rejected)
+    }
+
+    /// Counts a request that did not come as far as the pipelines, and the spans known of it.
+    fn failed(&self, spans: usize) {
+        self.metrics.failed.inc_by(spans as u64);
+        self.metrics.failed_requests.inc();
     }
 
     fn context(&self, headers: &::http::HeaderMap) -> Arc<Context> {
@@ -72,8 +83,13 @@ struct Account<'a> {
 
 impl Drop for Account<'_> {
     fn drop(&mut self) {
-        let counter = if self.accepted { &self.metrics.accepted } else { &self.metrics.refused };
-        counter.inc_by(self.spans);
+        let Self { metrics, .. } = self;
+        let (spans, requests) = match self.accepted {
+            true => (&metrics.accepted, &metrics.succeeded_requests),
+            false => (&metrics.refused, &metrics.refused_requests),
+        };
+        spans.inc_by(self.spans);
+        requests.inc();
         self.metrics.in_flight.sub(self.spans as i64);
     }
 }
