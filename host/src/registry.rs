@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::component::{Authenticator, Authorizer, Built, Exporter, Extension, Extensions, Id};
 use crate::config::{Component, ComponentId, Config, Position, Problem, Problems, Section, Value};
 use crate::exporter::debug::{self, DebugExporter, Verbosity};
-use crate::exporter::otlp_grpc::{self, OtlpGrpcExporter};
-use crate::exporter::otlp_http::{self, OtlpHttpExporter};
+use crate::exporter::otlp_grpc::{self, GrpcSettings, OtlpGrpcExporter};
+use crate::exporter::otlp_http::{self, HttpSettings, OtlpHttpExporter};
 use crate::exporter::{ClientSettings, Drain};
 use crate::extension::FileError;
 use crate::extension::basic_auth::{BasicAuthClient, BasicAuthServer, BasicAuthSettings};
@@ -40,8 +40,8 @@ pub struct Blueprint {
 
 pub enum ExporterSettings {
     Debug(Verbosity),
-    Grpc(ClientSettings),
-    Http(ClientSettings),
+    Grpc(GrpcSettings),
+    Http(HttpSettings),
 }
 
 pub enum ExtensionSettings {
@@ -237,11 +237,11 @@ pub fn exporter(
     Ok(match settings {
         ExporterSettings::Debug(verbosity) => Arc::new(DebugExporter { id, verbosity, metrics: counters }),
         ExporterSettings::Grpc(settings) => {
-            let auth = client(&settings)?;
+            let auth = client(&settings.client)?;
             Arc::new(OtlpGrpcExporter::new(id, settings, auth, counters, drain).map_err(tls)?)
         }
         ExporterSettings::Http(settings) => {
-            let auth = client(&settings)?;
+            let auth = client(&settings.client)?;
             Arc::new(OtlpHttpExporter::new(id, settings, auth, counters, drain).map_err(tls)?)
         }
     })
