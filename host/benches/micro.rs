@@ -22,7 +22,9 @@ use prost::Message as _;
 use vespid::component::Processor as _;
 use vespid::plugin::{Clockwork, Limits, Module, OnError, PluginSettings};
 use vespid::telemetry::Metrics;
-use vespid::traces::{Batch, Context, Edit, Index, Message, NewValue, Owner, Parcel, Texts, decode_request, encode_request, split};
+use vespid::traces::{
+    Batch, Context, Edit, Index, Message, NewValue, Owner, Parcel, Texts, decode_request, encode_request, split,
+};
 
 criterion_group!(benches, traces, plugins);
 criterion_main!(benches);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::component::{Exporter, Id};
 use crate::config::{Component, ComponentId, Config, Position, Problem, Problems, Section, Value};
-use crate::exporter::debug::{self, DebugExporter, Verbosity};
+use crate::exporter::debug::{self, DebugExporter, DebugSettings};
+use crate::exporter::nop::{self, NopExporter};
 use crate::exporter::otlp_grpc::{self, OtlpGrpcExporter};
 use crate::exporter::otlp_http::{self, OtlpHttpExporter};
 use crate::exporter::{ClientSettings, Drain};
@@ -18,7 +19,7 @@ use crate::transport::tls::TlsError;
 
 pub const RECEIVERS: &[&str] = &["otlp"];
 pub const PROCESSORS: &[&str] = &["wasm"];
-pub const EXPORTERS: &[&str] = &["debug", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
+pub const EXPORTERS: &[&str] = &["debug", "nop", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
 pub const EXTENSIONS: &[&str] = &["health_check"];
 
 /// All settings, read and checked; nothing is opened or loaded yet.
@@ -31,7 +32,8 @@ pub struct Blueprint {
 }
 
 pub enum ExporterSettings {
-    Debug(Verbosity),
+    Debug(DebugSettings),
+    Nop,
     Grpc(ClientSettings),
     Http(ClientSettings),
 }
@@ -54,6 +56,10 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
     for (component, section) in sections(&config.exporters, problems) {
         let settings = match component.id.kind.as_str() {
             "debug" => Some(ExporterSettings::Debug(debug::read(section))),
+            "nop" => {
+                nop::read(section);
+                Some(ExporterSettings::Nop)
+            }
             "otlp" | "otlp_grpc" => otlp_grpc::read(section).map(ExporterSettings::Grpc),
             "otlphttp" | "otlp_http" => otlp_http::read(section).map(ExporterSettings::Http),
             _ => {
@@ -105,7 +111,8 @@ pub fn exporter(
 ) -> Result<Arc<dyn Exporter>, TlsError> {
     let counters = metrics.exporter(&id);
     Ok(match settings {
-        ExporterSettings::Debug(verbosity) => Arc::new(DebugExporter { id, verbosity, metrics: counters }),
+        ExporterSettings::Debug(settings) => Arc::new(DebugExporter::new(id, settings, counters)),
+        ExporterSettings::Nop => Arc::new(NopExporter { metrics: counters }),
         ExporterSettings::Grpc(settings) => Arc::new(OtlpGrpcExporter::new(id, settings, counters, drain)?),
         ExporterSettings::Http(settings) => Arc::new(OtlpHttpExporter::new(id, settings, counters, drain)?),
     })
