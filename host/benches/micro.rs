@@ -59,7 +59,7 @@ fn plugins(criterion: &mut Criterion) {
     let module = guest::build_guest(Path::new(target)).expect("the plugin can be built");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let clockwork = Arc::new(Clockwork::new().expect("an engine"));
-    let metrics = Metrics::new().expect("metrics");
+    let metrics = Metrics::default();
     for (shape, weight) in [("plugin-heavy-512", Weight::Heavy), ("plugin-light-512", Weight::Light)] {
         let message = Message::copy_of(&request(512, weight).encode_to_vec());
         let receive = || {

@@ -1,8 +1,14 @@
 //! The receiver's side of OTLP.
 
+mod browser;
+mod connections;
+mod encodings;
 mod grpc;
 mod http;
+mod json;
+mod memory;
 mod requests;
+mod tls;
 
 use serde_json::{Value, json};
 

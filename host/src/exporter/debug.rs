@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::component::{BoxFuture, ConsumeError, Exporter, Id};
+use crate::component::{BoxFuture, ConsumeError, Exporter, Id, Outcome};
 use crate::config::Section;
 use crate::telemetry::ExporterMetrics;
 use crate::traces::{Batch, Parcel};
@@ -82,7 +82,7 @@ impl DebugExporter {
         Self { id, settings, metrics, sampler: Mutex::new(sampler) }
     }
 
-    fn write(&self, parcel: &Parcel) -> Result<(), ConsumeError> {
+    fn write(&self, parcel: &Parcel) -> Result<Outcome, ConsumeError> {
         let mut sampler = self.sampler.lock().unwrap_or_else(PoisonError::into_inner);
         let is_shown = sampler.pass(self.settings.sampling, Instant::now());
         drop(sampler);
@@ -94,25 +94,14 @@ impl DebugExporter {
             }
         }
         self.metrics.sent.inc_by(parcel.spans as u64);
-        Ok(())
+        Ok(Outcome::default())
     }
 
     fn log(&self, parcel: &Parcel) -> Result<(), ConsumeError> {
-        tracing::info!(
-            "otelcol.component.id" = %self.id,
-            "otelcol.component.kind" = "exporter",
-            "otelcol.signal" = "traces",
-            "resource spans" = parcel.message.resource_spans(),
-            "spans" = parcel.spans,
-            "Traces"
-        );
-        if let Some(text) = self.text(parcel)? {
-            tracing::info!(
-                "otelcol.component.id" = %self.id,
-                "otelcol.component.kind" = "exporter",
-                "otelcol.signal" = "traces",
-                "{text}"
-            );
+        let resources = parcel.message.resource_spans();
+        tracing::info!(exporter = %self.id, "resource spans" = resources, "spans" = parcel.spans, "Traces");
+        if let Some(block) = self.text(parcel)? {
+            tracing::info!(exporter = %self.id, block);
         }
         Ok(())
     }
@@ -146,7 +135,7 @@ impl DebugExporter {
 }
 
 impl Exporter for DebugExporter {
-    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<(), ConsumeError>> {
+    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>> {
         Box::pin(std::future::ready(self.write(&parcel)))
     }
 }

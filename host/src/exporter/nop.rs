@@ -1,6 +1,6 @@
 //! The `nop` exporter: takes everything and keeps nothing.
 
-use crate::component::{BoxFuture, ConsumeError, Exporter};
+use crate::component::{BoxFuture, ConsumeError, Exporter, Outcome};
 use crate::config::Section;
 use crate::telemetry::ExporterMetrics;
 use crate::traces::Parcel;
@@ -15,8 +15,8 @@ pub struct NopExporter {
 }
 
 impl Exporter for NopExporter {
-    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<(), ConsumeError>> {
+    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>> {
         self.metrics.sent.inc_by(parcel.spans as u64);
-        Box::pin(std::future::ready(Ok(())))
+        Box::pin(std::future::ready(Ok(Outcome::default())))
     }
 }

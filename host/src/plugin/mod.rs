@@ -158,7 +158,9 @@ impl Plugin {
         self.processor_metrics.incoming.inc_by(incoming as u64);
         let permanent = |error: crate::traces::WireError| ConsumeError::permanent(error.to_string());
         batch.index().map_err(permanent)?;
+        let watch = self.processor_metrics.duration.start();
         let (mut batch, outcome) = self.pool.process(batch).await;
+        self.processor_metrics.duration.stop(&watch);
         match outcome {
             Ok(edits) if edits.is_empty() => {}
             Ok(edits) => {

@@ -2,7 +2,11 @@
 //! gRPC: listeners, statuses, compression, TLS.
 
 pub mod body;
+pub mod budget;
 pub mod compress;
+mod connection;
 pub mod listen;
+pub mod server_tls;
 pub mod status;
+mod stream;
 pub mod tls;

@@ -24,7 +24,7 @@ pub struct TlsSettings {
 }
 
 #[derive(Debug, Clone)]
-enum Pem {
+pub(super) enum Pem {
     File(PathBuf),
     Text(String),
 }
@@ -108,7 +108,7 @@ impl TlsSettings {
 }
 
 impl Pem {
-    fn bytes(&self) -> Result<Vec<u8>, TlsError> {
+    pub(super) fn bytes(&self) -> Result<Vec<u8>, TlsError> {
         match self {
             Self::Text(text) => Ok(text.clone().into_bytes()),
             Self::File(path) => read(path),
@@ -120,7 +120,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path).map_err(|error| TlsError::Read(path.to_owned(), error))
 }
 
-fn pem(section: &mut Section<'_>, file: &str, text: &str) -> Option<Pem> {
+pub(super) fn pem(section: &mut Section<'_>, file: &str, text: &str) -> Option<Pem> {
     let (path, inline) = (section.text(file), section.text(text));
     if path.is_some() && inline.is_some() {
         section.problem_at(text, format!("stands beside `{file}`"), "set one of the two");
@@ -128,7 +128,7 @@ fn pem(section: &mut Section<'_>, file: &str, text: &str) -> Option<Pem> {
     path.map(|path| Pem::File(path.into())).or_else(|| inline.map(Pem::Text))
 }
 
-fn certificates(key: &'static str, pem: &Pem) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn certificates(key: &'static str, pem: &Pem) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem.bytes()?).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),

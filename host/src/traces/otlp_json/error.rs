@@ -18,6 +18,16 @@ pub enum OtlpJsonError {
     TooLarge { limit: usize },
 }
 
+impl OtlpJsonError {
+    /// The path of keys to what is wrong; empty for the document as a whole.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Malformed { place, .. } => place.to_string().trim_end_matches(": ").to_owned(),
+            Self::TooLarge { .. } => String::new(),
+        }
+    }
+}
+
 /// A path such as `resourceSpans[0].scopeSpans[0].spans[3].traceId`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place(Vec<Step>);
