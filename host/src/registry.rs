@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::component::{Authenticator, Authorizer, Built, Exporter, Extension, Extensions, Id};
 use crate::config::{Component, ComponentId, Config, Position, Problem, Problems, Section, Value};
 use crate::exporter::debug::{self, DebugExporter, DebugSettings};
+use crate::exporter::file::{self, FileExporter, FileSettings};
 use crate::exporter::nop::{self, NopExporter};
 use crate::exporter::otlp_grpc::{self, OtlpGrpcExporter};
 use crate::exporter::otlp_http::{self, OtlpHttpExporter};
@@ -26,7 +27,7 @@ use crate::transport::tls::TlsError;
 
 pub const RECEIVERS: &[&str] = &["otlp"];
 pub const PROCESSORS: &[&str] = &["wasm"];
-pub const EXPORTERS: &[&str] = &["debug", "nop", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
+pub const EXPORTERS: &[&str] = &["debug", "file", "nop", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
 pub const EXTENSIONS: &[&str] =
     &["basicauth", "bearertokenauth", "headers_setter", "health_check", "healthcheckv2", "pprof", "zpages"];
 
@@ -41,6 +42,7 @@ pub struct Blueprint {
 
 pub enum ExporterSettings {
     Debug(DebugSettings),
+    File(FileSettings),
     Nop,
     Grpc(ClientSettings),
     Http(ClientSettings),
@@ -74,6 +76,7 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
     for (component, section) in sections(&config.exporters, problems) {
         let settings = match component.id.kind.as_str() {
             "debug" => Some(ExporterSettings::Debug(debug::read(section))),
+            "file" => file::read(section).map(ExporterSettings::File),
             "nop" => {
                 nop::read(section);
                 Some(ExporterSettings::Nop)
@@ -242,6 +245,7 @@ pub fn exporter(
     };
     Ok(match settings {
         ExporterSettings::Debug(settings) => Arc::new(DebugExporter::new(id, settings, counters)),
+        ExporterSettings::File(settings) => Arc::new(FileExporter::new(id, settings, counters, drain)),
         ExporterSettings::Nop => Arc::new(NopExporter { metrics: counters }),
         ExporterSettings::Grpc(settings) => {
             let auth = client(&settings)?;

@@ -1,6 +1,7 @@
 //! Exporters: spans go out.
 
 pub mod debug;
+pub mod file;
 pub mod nop;
 pub mod otlp_grpc;
 pub mod otlp_http;

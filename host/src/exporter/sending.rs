@@ -47,6 +47,11 @@ struct RetrySettings {
 }
 
 impl SendingSettings {
+    /// Neither queue nor retries: the sender does both.
+    pub fn direct() -> Self {
+        Self { queue: None, retry: None }
+    }
+
     pub fn read(section: &mut Section<'_>) -> Self {
         Self { queue: read_queue(section), retry: read_retry(section) }
     }
