@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use crate::component::{Authenticator, Authorizer, Built, Exporter, Extension, Extensions, Id};
 use crate::config::{Component, ComponentId, Config, Position, Problem, Problems, Section, Value};
-use crate::exporter::debug::{self, DebugExporter, Verbosity};
+use crate::exporter::debug::{self, DebugExporter, DebugSettings};
+use crate::exporter::file::{self, FileExporter, FileSettings};
+use crate::exporter::nop::{self, NopExporter};
 use crate::exporter::otlp_grpc::{self, GrpcSettings, OtlpGrpcExporter};
 use crate::exporter::otlp_http::{self, HttpSettings, OtlpHttpExporter};
 use crate::exporter::{ClientSettings, Drain};
@@ -25,7 +27,7 @@ use crate::transport::tls::TlsError;
 
 pub const RECEIVERS: &[&str] = &["otlp"];
 pub const PROCESSORS: &[&str] = &["wasm"];
-pub const EXPORTERS: &[&str] = &["debug", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
+pub const EXPORTERS: &[&str] = &["debug", "file", "nop", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
 pub const EXTENSIONS: &[&str] =
     &["basicauth", "bearertokenauth", "headers_setter", "health_check", "healthcheckv2", "pprof", "zpages"];
 
@@ -39,7 +41,9 @@ pub struct Blueprint {
 }
 
 pub enum ExporterSettings {
-    Debug(Verbosity),
+    Debug(DebugSettings),
+    File(FileSettings),
+    Nop,
     Grpc(GrpcSettings),
     Http(HttpSettings),
 }
@@ -72,6 +76,11 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
     for (component, section) in sections(&config.exporters, problems) {
         let settings = match component.id.kind.as_str() {
             "debug" => Some(ExporterSettings::Debug(debug::read(section))),
+            "file" => file::read(section).map(ExporterSettings::File),
+            "nop" => {
+                nop::read(section);
+                Some(ExporterSettings::Nop)
+            }
             "otlp" | "otlp_grpc" => otlp_grpc::read(section).map(ExporterSettings::Grpc),
             "otlphttp" | "otlp_http" => otlp_http::read(section).map(ExporterSettings::Http),
             _ => {
@@ -235,7 +244,9 @@ pub fn exporter(
         settings.auth.as_ref().map(|named| extensions.authorizer(&path, named)).transpose()
     };
     Ok(match settings {
-        ExporterSettings::Debug(verbosity) => Arc::new(DebugExporter { id, verbosity, metrics: counters }),
+        ExporterSettings::Debug(settings) => Arc::new(DebugExporter::new(id, settings, counters)),
+        ExporterSettings::File(settings) => Arc::new(FileExporter::new(id, settings, counters, drain)),
+        ExporterSettings::Nop => Arc::new(NopExporter { metrics: counters }),
         ExporterSettings::Grpc(settings) => {
             let auth = client(&settings.client)?;
             Arc::new(OtlpGrpcExporter::new(id, settings, auth, counters, drain).map_err(tls)?)
