@@ -82,7 +82,7 @@ fn plugins(criterion: &mut Criterion) {
                 log_rate: 10,
             };
             let loaded = Module::load(&clockwork, name.into(), settings).expect("the plugin loads");
-            let plugin = runtime.block_on(loaded.plugin(&metrics, 1)).expect("the plugin starts");
+            let plugin = runtime.block_on(loaded.plugin("traces", &metrics, 1)).expect("the plugin starts");
             let call = |batch| runtime.block_on(plugin.process(batch)).expect("the plugin does not fail");
             group.bench_function(name, |bencher| bencher.iter_batched(receive, call, BatchSize::LargeInput));
             let splice = |batch| call(batch).finish();

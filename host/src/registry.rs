@@ -10,8 +10,8 @@ use crate::config::{Component, ComponentId, Config, Position, Problem, Problems,
 use crate::exporter::debug::{self, DebugExporter, DebugSettings};
 use crate::exporter::file::{self, FileExporter, FileSettings};
 use crate::exporter::nop::{self, NopExporter};
-use crate::exporter::otlp_grpc::{self, OtlpGrpcExporter};
-use crate::exporter::otlp_http::{self, OtlpHttpExporter};
+use crate::exporter::otlp_grpc::{self, GrpcSettings, OtlpGrpcExporter};
+use crate::exporter::otlp_http::{self, HttpSettings, OtlpHttpExporter};
 use crate::exporter::{ClientSettings, Drain};
 use crate::extension::FileError;
 use crate::extension::basic_auth::{BasicAuthClient, BasicAuthServer, BasicAuthSettings};
@@ -44,8 +44,8 @@ pub enum ExporterSettings {
     Debug(DebugSettings),
     File(FileSettings),
     Nop,
-    Grpc(ClientSettings),
-    Http(ClientSettings),
+    Grpc(GrpcSettings),
+    Http(HttpSettings),
 }
 
 pub enum ExtensionSettings {
@@ -248,11 +248,11 @@ pub fn exporter(
         ExporterSettings::File(settings) => Arc::new(FileExporter::new(id, settings, counters, drain)),
         ExporterSettings::Nop => Arc::new(NopExporter { metrics: counters }),
         ExporterSettings::Grpc(settings) => {
-            let auth = client(&settings)?;
+            let auth = client(&settings.client)?;
             Arc::new(OtlpGrpcExporter::new(id, settings, auth, counters, drain).map_err(tls)?)
         }
         ExporterSettings::Http(settings) => {
-            let auth = client(&settings)?;
+            let auth = client(&settings.client)?;
             Arc::new(OtlpHttpExporter::new(id, settings, auth, counters, drain).map_err(tls)?)
         }
     })

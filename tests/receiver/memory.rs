@@ -89,8 +89,9 @@ fn senders_that_trickle_and_bombs_together_stay_within_the_budget() {
         }
     }
     let (_, after) = collector.memory();
-    // What is read from the sockets, the codec's windows and the allocator's own come on top.
-    assert!(after < before + 4 * SHARE as u64, "from {before} to {after} bytes");
+    // On top come what each of the hundred connections may send before anyone looks at
+    // it, the codecs' windows, and what the allocator gives back a moment later.
+    assert!(after < before + 8 * SHARE as u64, "from {before} to {after} bytes");
     drop(trickling);
     collector.offer(1);
     wait_for("room again", || {

@@ -1,5 +1,6 @@
 //! The receiver's side of OTLP.
 
+mod auth;
 mod browser;
 mod connections;
 mod encodings;

@@ -72,7 +72,7 @@ impl Graph {
             let mut processors: Vec<Box<dyn Processor>> = vec![];
             for reference in &pipeline.processors {
                 let Some((component, module)) = modules.get(&reference.id) else { continue };
-                match module.plugin(&metrics, workers).await {
+                match module.plugin(&pipeline.id.to_string(), &metrics, workers).await {
                     Ok(plugin) => processors.push(Box::new(plugin)),
                     Err(error) => problems.error(load_problem(component, &error)),
                 }

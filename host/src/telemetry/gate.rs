@@ -11,6 +11,8 @@ const MESSAGE_LIMIT: usize = 8192;
 /// Lets through so many messages a second, and says how many it held back.
 pub struct LogGate {
     rate: f64,
+    /// The pipeline in which the plugin stands.
+    pipeline: String,
     state: Mutex<GateState>,
 }
 
@@ -21,9 +23,10 @@ struct GateState {
 }
 
 impl LogGate {
-    pub fn new(per_second: u32) -> Self {
+    pub fn new(per_second: u32, pipeline: &str) -> Self {
         let rate = f64::from(per_second);
-        Self { rate, state: Mutex::new(GateState { allowance: rate.max(1.0), filled: Instant::now(), held_back: 0 }) }
+        let state = GateState { allowance: rate.max(1.0), filled: Instant::now(), held_back: 0 };
+        Self { rate, pipeline: pipeline.to_owned(), state: Mutex::new(state) }
     }
 
     /// The messages held back since the last that passed, if one more may pass now.
@@ -44,8 +47,14 @@ impl LogGate {
     /// Logs a plugin's message under its id.
     pub fn write(&self, id: &str, level: Level, message: &str) {
         let Some(held_back) = self.pass() else { return };
+        let pipeline = self.pipeline.as_str();
         if held_back > 0 {
-            tracing::warn!(processor = id, held_back, "the plugin logged more than `limits.log_rate` lets through");
+            tracing::warn!(
+                processor = id,
+                pipeline,
+                held_back,
+                "the plugin logged more than `limits.log_rate` lets through"
+            );
         }
         let mut end = message.len().min(MESSAGE_LIMIT);
         while !message.is_char_boundary(end) {
@@ -53,11 +62,11 @@ impl LogGate {
         }
         let message = message.get(..end).unwrap_or_default();
         match level {
-            Level::ERROR => tracing::error!(processor = id, "{message}"),
-            Level::WARN => tracing::warn!(processor = id, "{message}"),
-            Level::INFO => tracing::info!(processor = id, "{message}"),
-            Level::DEBUG => tracing::debug!(processor = id, "{message}"),
-            Level::TRACE => tracing::trace!(processor = id, "{message}"),
+            Level::ERROR => tracing::error!(processor = id, pipeline, "{message}"),
+            Level::WARN => tracing::warn!(processor = id, pipeline, "{message}"),
+            Level::INFO => tracing::info!(processor = id, pipeline, "{message}"),
+            Level::DEBUG => tracing::debug!(processor = id, pipeline, "{message}"),
+            Level::TRACE => tracing::trace!(processor = id, pipeline, "{message}"),
         }
     }
 }
@@ -68,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_gate_lets_a_burst_through_and_counts_the_rest() {
-        let gate = LogGate::new(3);
+        let gate = LogGate::new(3, "traces");
         let passed = (0..10).filter(|_| gate.pass().is_some()).count();
         assert_eq!(passed, 3);
         assert_eq!(gate.state.lock().unwrap().held_back, 7);
