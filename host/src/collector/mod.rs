@@ -11,13 +11,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::component::{Consumer, Id, Processor};
-use crate::config::{Component, ComponentId, Config, Problem, Problems};
+use crate::config::{Component, ComponentId, Config, Problem, Problems, Reference};
 use crate::exporter::Drain;
 use crate::extension::health_check::{self, Health, HealthSettings};
 use crate::pipeline::{FanOut, Pipeline};
 use crate::plugin::{Clockwork, LoadError, Module};
 use crate::receiver::otlp::OtlpReceiver;
-use crate::registry::{self, Blueprint};
+use crate::registry::{self, Blueprint, ReceiverSettings};
 use crate::telemetry::Metrics;
 use crate::transport::budget::Budget;
 use crate::transport::listen::{Listener, Server};
@@ -72,8 +72,9 @@ impl Graph {
             }
         }
         let modules = load_modules(config, &mut blueprint, problems);
+        // By receivers and connectors. What connectors lead to is built before them.
         let mut feeds: HashMap<&ComponentId, Vec<Arc<Pipeline>>> = HashMap::new();
-        for pipeline in &config.service.pipelines {
+        for pipeline in config.downstream_first() {
             let mut processors: Vec<Box<dyn Processor>> = vec![];
             for reference in &pipeline.processors {
                 let Some((component, module)) = modules.get(&reference.id) else { continue };
@@ -84,7 +85,13 @@ impl Graph {
             }
             let exporters =
                 pipeline.exporters.iter().filter_map(|reference| exporters.get(&reference.id)).cloned().collect();
-            let built = Arc::new(Pipeline { processors, exporters });
+            let behind = |reference: &Reference| {
+                let is_connector = config.connectors.iter().any(|connector| connector.id == reference.id);
+                let pipelines = feeds.get(&reference.id).filter(|_| is_connector)?;
+                Some(Arc::new(FanOut(pipelines.clone())) as Arc<dyn Consumer>)
+            };
+            let next = pipeline.exporters.iter().filter_map(behind).collect();
+            let built = Arc::new(Pipeline { processors, exporters, next });
             for reference in &pipeline.receivers {
                 feeds.entry(&reference.id).or_default().push(Arc::clone(&built));
             }
@@ -92,7 +99,10 @@ impl Graph {
         let mut receivers = vec![];
         for component in used(&config.receivers, config, |pipeline| &pipeline.receivers) {
             let settings = blueprint.receivers.remove(&component.id);
-            let (Some(settings), Some(pipelines)) = (settings, feeds.remove(&component.id)) else { continue };
+            let (Some(ReceiverSettings::Otlp(settings)), Some(pipelines)) = (settings, feeds.remove(&component.id))
+            else {
+                continue;
+            };
             let id: Id = component.id.to_string().into();
             match OtlpReceiver::new(id.clone(), settings, [None, None]) {
                 Ok(receiver) => receivers.push((id, receiver, Arc::new(FanOut(pipelines)) as _)),

@@ -5,6 +5,7 @@ pub mod body;
 pub mod budget;
 pub mod compress;
 mod connection;
+pub mod fetch;
 pub mod listen;
 pub mod server_tls;
 pub mod status;
