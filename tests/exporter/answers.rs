@@ -178,7 +178,7 @@ fn partial_success(setup: Setup, sink: &Sink) {
     sink.answer_next([Reply::Partial { rejected: 2, message: "two were too old" }]);
     assert_eq!(collector.send(&request(spans(5))).expect_ok().partial_success, None);
     let line = collector.wait_for_log("two were too old");
-    assert!(line.contains("WARN") && line.contains("rejected_spans=2"), "{line}");
+    assert!(line.contains("\twarn\t") && line.contains("\"dropped_spans\": 2"), "{line}");
     sink.answer_next([Reply::Partial { rejected: 0, message: "a mere warning" }]);
     collector.send(&request(spans(1))).expect_ok();
     collector.wait_for_log("a mere warning");

@@ -59,12 +59,16 @@ impl Authority {
         }
     }
 
-    /// A client that trusts this authority alone, with a certificate or none, and speaks these protocols.
-    pub fn client(&self, certificate: Option<&Signed>, protocols: &[&str]) -> ClientConfig {
+    pub fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
+        roots
+    }
+
+    /// A client that trusts this authority alone, with a certificate or none, and speaks these protocols.
+    pub fn client(&self, certificate: Option<&Signed>, protocols: &[&str]) -> ClientConfig {
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
-        let builder = builder.with_root_certificates(roots);
+        let builder = builder.with_root_certificates(self.roots());
         let mut config = match certificate {
             Some(own) => builder.with_client_auth_cert(vec![own.certificate.clone()], own.key()).unwrap(),
             None => builder.with_no_client_auth(),

@@ -40,9 +40,9 @@ const MODULE: &str = concat!("github.com/vespid/vespid v", env!("CARGO_PKG_VERSI
 const LEVEL: &str = "Beta";
 
 pub(super) fn execute() -> anyhow::Result<()> {
-    let list = |names: &[&'static str], works_on: &'static str| {
+    let list = |names: &[&'static str], works_on: &'static str, aliases: &[(&str, &'static str)]| {
         let component = |&name: &&'static str| {
-            let alias_of = ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, name)| *name);
+            let alias_of = aliases.iter().find(|(alias, _)| *alias == name).map(|(_, name)| *name);
             let stability = [(works_on, if alias_of.is_some() { "Deprecated" } else { LEVEL })].into();
             Component { name, module: MODULE, deprecated_alias_of: alias_of, stability }
         };
@@ -54,11 +54,11 @@ pub(super) fn execute() -> anyhow::Result<()> {
             description: env!("CARGO_PKG_DESCRIPTION"),
             version: env!("CARGO_PKG_VERSION"),
         },
-        receivers: list(RECEIVERS, "traces"),
-        processors: list(PROCESSORS, "traces"),
-        exporters: list(EXPORTERS, "traces"),
-        connectors: list(CONNECTORS, "traces-to-traces"),
-        extensions: list(EXTENSIONS, "extension"),
+        receivers: list(RECEIVERS, "traces", &[]),
+        processors: list(PROCESSORS, "traces", &[]),
+        exporters: list(EXPORTERS, "traces", ALIASES),
+        connectors: list(CONNECTORS, "traces-to-traces", &[]),
+        extensions: list(EXTENSIONS, "extension", &[]),
     };
     print!("{}", serde_yaml::to_string(&components)?);
     Ok(())

@@ -65,7 +65,7 @@ pub(super) async fn build(args: &ConfigArgs, workers: usize, log: bool) -> anyho
         anyhow::bail!("the config has errors");
     }
     if log {
-        start_logging(telemetry.logs);
+        start_logging(&telemetry.logs)?;
     }
     let graph = Graph::build(&config, blueprint, telemetry, workers, &problems).await;
     for warning in config.warnings.iter().chain(&problems.finish()?) {

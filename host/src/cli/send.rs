@@ -85,8 +85,8 @@ impl Sender {
         problems.finish()?;
         let settings = settings.with_context(|| format!("`{endpoint}` is no endpoint"))?;
         let (_, drain) = Drain::new();
-        let metrics = Metrics::new()?.exporter("send");
-        Ok(Self(OtlpGrpcExporter::new("send".into(), settings, metrics, drain)?))
+        let metrics = Metrics::default().exporter("send");
+        Ok(Self(OtlpGrpcExporter::new("send".into(), settings, None, metrics, drain)?))
     }
 
     /// Sends one request; answers the trace to look for, and how many spans were sent.

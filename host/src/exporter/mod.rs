@@ -12,7 +12,8 @@ use std::time::Duration;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_rustls::builderstates::WantsProtocols1;
 
-use crate::config::Section;
+use crate::component::Outcome;
+use crate::config::{Reference, Section};
 use crate::transport::compress::{Codec, Compression};
 use crate::transport::tls::{TlsError, TlsSettings};
 
@@ -25,6 +26,8 @@ pub struct ClientSettings {
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
     pub compression: Option<Compression>,
     pub timeout: Duration,
+    /// The extension that gives requests their credentials.
+    pub auth: Option<Reference>,
     pub sending: SendingSettings,
 }
 
@@ -40,9 +43,17 @@ impl ClientSettings {
         let codec = Codec::of_grpc(section.choice_or("compression", &["gzip", "zstd", "snappy", "none", ""], "gzip"));
         let compression = codec.map(|codec| Compression { codec, level: None });
         let timeout = section.duration_or("timeout", timeout);
+        let auth = section.section("auth").and_then(|mut auth| {
+            let named = auth.reference("authenticator");
+            if named.is_none() && !auth.has("authenticator") {
+                auth.problem("has no authenticator", "write `authenticator: basicauth`, or remove `auth`");
+            }
+            auth.finish();
+            named
+        });
         let sending = SendingSettings::read(&mut section);
         section.finish();
-        Some(Self { endpoint: endpoint?, tls, headers, compression, timeout, sending })
+        Some(Self { endpoint: endpoint?, tls, headers, compression, timeout, auth, sending })
     }
 
     fn is_https(&self) -> bool {
@@ -103,15 +114,16 @@ fn tenant(parcel: &crate::traces::Parcel) -> Option<http::HeaderValue> {
 }
 
 /// Says what the destination refused within an accepted request, and counts it.
-fn note_partial_success(id: &str, answer: &[u8], spans: usize, metrics: &crate::telemetry::ExporterMetrics) {
+fn note_partial_success(id: &str, answer: &[u8], spans: usize, metrics: &crate::telemetry::ExporterMetrics) -> Outcome {
     use prost::Message as _;
     let response = crate::transport::status::ExportResponse::decode(answer).unwrap_or_default();
     let partial = response.partial_success.unwrap_or_default();
     let rejected = u64::try_from(partial.rejected_spans).unwrap_or_default().min(spans as u64);
     if rejected > 0 || !partial.error_message.is_empty() {
         let message = &partial.error_message;
-        tracing::warn!(exporter = id, rejected_spans = rejected, message, "Partial success response");
+        tracing::warn!(exporter = id, dropped_spans = rejected, message, "Partial success response");
     }
     metrics.partial.inc_by(rejected);
     metrics.sent.inc_by(spans as u64 - rejected);
+    Outcome::rejected(rejected as usize, partial.error_message)
 }

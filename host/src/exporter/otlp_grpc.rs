@@ -3,6 +3,8 @@
 //! tonic's channel connects, reconnects and keeps alive; the request's body is
 //! the batch's own buffer, which its codec would copy.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, TE};
 use http_body_util::BodyExt as _;
@@ -13,7 +15,7 @@ use tower_service::Service as _;
 
 use super::sending::{Drain, Sending};
 use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, note_partial_success, root_cause};
-use crate::component::{BoxFuture, ConsumeError, Exporter, Id};
+use crate::component::{Authorizer, BoxFuture, ConsumeError, Exporter, Id, Outcome};
 use crate::config::Section;
 use crate::telemetry::ExporterMetrics;
 use crate::traces::{PREFIX, Parcel};
@@ -47,12 +49,19 @@ pub struct OtlpGrpcExporter {
     id: Id,
     channel: Channel,
     settings: ClientSettings,
+    auth: Option<Arc<dyn Authorizer>>,
     uri: http::Uri,
     sending: Sending,
 }
 
 impl OtlpGrpcExporter {
-    pub fn new(id: Id, settings: ClientSettings, metrics: ExporterMetrics, drain: Drain) -> Result<Self, TlsError> {
+    pub fn new(
+        id: Id,
+        settings: ClientSettings,
+        auth: Option<Arc<dyn Authorizer>>,
+        metrics: ExporterMetrics,
+        drain: Drain,
+    ) -> Result<Self, TlsError> {
         let base = settings.endpoint.to_string();
         let invalid = |_| TlsError::Endpoint(base.clone());
         let endpoint = Endpoint::from_shared(base.clone()).map_err(invalid)?;
@@ -70,10 +79,10 @@ impl OtlpGrpcExporter {
         let uri =
             format!("{}{EXPORT}", base.trim_end_matches('/')).parse().map_err(|_| TlsError::Endpoint(base.clone()))?;
         let sending = Sending::new(id.clone(), settings.sending.clone(), metrics, drain);
-        Ok(Self { id, channel, settings, uri, sending })
+        Ok(Self { id, channel, settings, auth, uri, sending })
     }
 
-    async fn send(&self, parcel: &Parcel, framed: &Bytes) -> Result<(), ConsumeError> {
+    async fn send(&self, parcel: &Parcel, framed: &Bytes) -> Result<Outcome, ConsumeError> {
         let mut request = http::Request::new(tonic::body::Body::new(Ready::new(framed.clone())));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.uri.clone();
@@ -87,6 +96,10 @@ impl OtlpGrpcExporter {
         for (name, value) in &self.settings.headers {
             headers.insert(name, value.clone());
         }
+        if let Some(auth) = &self.auth {
+            auth.authorize(headers, &parcel.context)?;
+        }
+        // What a plugin decided counts before what the config says.
         if let Some(tenant) = super::tenant(parcel) {
             headers.insert(TENANT, tenant);
         }
@@ -108,7 +121,7 @@ impl OtlpGrpcExporter {
         ConsumeError::retryable(message).with_code(Code::DeadlineExceeded as i32)
     }
 
-    async fn call(&self, request: http::Request<tonic::body::Body>, spans: usize) -> Result<(), ConsumeError> {
+    async fn call(&self, request: http::Request<tonic::body::Body>, spans: usize) -> Result<Outcome, ConsumeError> {
         let unreachable = |error: &(dyn std::error::Error + 'static)| {
             let cause = root_cause(error);
             // tonic's channel keeps to `grpc-timeout` too, and may be the first to.
@@ -139,8 +152,7 @@ impl OtlpGrpcExporter {
         match status {
             Some(status) if status.code() == Code::Ok => {
                 let message = answer.get(PREFIX..).unwrap_or_default();
-                note_partial_success(&self.id, message, spans, &self.sending.metrics);
-                Ok(())
+                Ok(note_partial_success(&self.id, message, spans, &self.sending.metrics))
             }
             Some(status) => Err(refused(&status)),
             // No gRPC status at all: a proxy, or something that is no gRPC server.
@@ -172,7 +184,7 @@ fn without_status(status: http::StatusCode) -> ConsumeError {
 }
 
 impl Exporter for OtlpGrpcExporter {
-    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<(), ConsumeError>> {
+    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>> {
         Box::pin(async move {
             let framed = if let Some(compression) = self.settings.compression {
                 let mut out = vec![1, 0, 0, 0, 0];

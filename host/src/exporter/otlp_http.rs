@@ -1,5 +1,7 @@
 //! The `otlphttp` exporter: OTLP over HTTP, protobuf.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http_body_util::BodyExt as _;
@@ -11,7 +13,7 @@ use prost::Message as _;
 
 use super::sending::{Drain, Sending};
 use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, note_partial_success, root_cause};
-use crate::component::{BoxFuture, ConsumeError, Exporter, Id};
+use crate::component::{Authorizer, BoxFuture, ConsumeError, Exporter, Id, Outcome};
 use crate::config::Section;
 use crate::telemetry::ExporterMetrics;
 use crate::traces::Parcel;
@@ -40,21 +42,28 @@ pub struct OtlpHttpExporter {
     id: Id,
     client: Client<HttpsConnector<HttpConnector>, Ready>,
     settings: ClientSettings,
+    auth: Option<Arc<dyn Authorizer>>,
     sending: Sending,
 }
 
 impl OtlpHttpExporter {
-    pub fn new(id: Id, settings: ClientSettings, metrics: ExporterMetrics, drain: Drain) -> Result<Self, TlsError> {
+    pub fn new(
+        id: Id,
+        settings: ClientSettings,
+        auth: Option<Arc<dyn Authorizer>>,
+        metrics: ExporterMetrics,
+        drain: Drain,
+    ) -> Result<Self, TlsError> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let connector = settings.connector()?.enable_http1().enable_http2().wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
         let sending = Sending::new(id.clone(), settings.sending.clone(), metrics, drain);
-        Ok(Self { id, client, settings, sending })
+        Ok(Self { id, client, settings, auth, sending })
     }
 
-    async fn send(&self, parcel: &Parcel, body: &Bytes) -> Result<(), ConsumeError> {
+    async fn send(&self, parcel: &Parcel, body: &Bytes) -> Result<Outcome, ConsumeError> {
         let mut request = http::Request::new(Ready::new(body.clone()));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.settings.endpoint.clone();
@@ -68,6 +77,10 @@ impl OtlpHttpExporter {
         for (name, value) in &self.settings.headers {
             headers.insert(name, value.clone());
         }
+        if let Some(auth) = &self.auth {
+            auth.authorize(headers, &parcel.context)?;
+        }
+        // What a plugin decided counts before what the config says.
         if let Some(tenant) = super::tenant(parcel) {
             headers.insert(TENANT, tenant);
         }
@@ -80,7 +93,7 @@ impl OtlpHttpExporter {
         })
     }
 
-    async fn call(&self, request: http::Request<Ready>, spans: usize) -> Result<(), ConsumeError> {
+    async fn call(&self, request: http::Request<Ready>, spans: usize) -> Result<Outcome, ConsumeError> {
         let url = &self.settings.endpoint;
         let broken = |error: &(dyn std::error::Error + 'static)| {
             ConsumeError::retryable(format!("{url} cannot be reached: {}", root_cause(error)))
@@ -96,8 +109,7 @@ impl OtlpHttpExporter {
             answer.extend_from_slice(&data);
         }
         if parts.status.is_success() {
-            note_partial_success(&self.id, &answer, spans, &self.sending.metrics);
-            return Ok(());
+            return Ok(note_partial_success(&self.id, &answer, spans, &self.sending.metrics));
         }
         let status = RpcStatus::decode(answer.as_slice()).unwrap_or_default();
         let said = if status.message.is_empty() { String::new() } else { format!(": {}", status.message) };
@@ -113,7 +125,7 @@ impl OtlpHttpExporter {
 }
 
 impl Exporter for OtlpHttpExporter {
-    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<(), ConsumeError>> {
+    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>> {
         Box::pin(async move {
             let body = if let Some(compression) = self.settings.compression {
                 let mut out = vec![];

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
-use crate::component::{ConsumeError, Id};
+use crate::component::{ConsumeError, Id, Outcome};
 use crate::config::{Section, Toggle};
 use crate::telemetry::ExporterMetrics;
 use crate::traces::Parcel;
@@ -155,14 +155,25 @@ struct Place<'a> {
     metrics: &'a ExporterMetrics,
     spans: u64,
     size: i64,
-    answered: bool,
+    /// Whether a consumer has it.
+    sending: bool,
+    end: End,
+}
+
+enum End {
+    Sent,
+    /// A status' name, and whether a retry is of no use.
+    Failed(&'static str, bool),
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.metrics.queue_size.sub(self.size);
-        if !self.answered {
-            self.metrics.send_failed.inc_by(self.spans);
+        if self.sending {
+            self.metrics.in_flight.sub(1);
+        }
+        if let End::Failed(reason, permanent) = self.end {
+            self.metrics.send_failed(self.spans, reason, permanent);
         }
     }
 }
@@ -182,9 +193,9 @@ impl Sending {
 
     /// Takes a place in the queue, then sends, again and again where that is of
     /// use; `send` counts what the destination took.
-    pub async fn run<F>(&self, parcel: &Parcel, send: impl Fn() -> F) -> Result<(), ConsumeError>
+    pub async fn run<F>(&self, parcel: &Parcel, send: impl Fn() -> F) -> Result<Outcome, ConsumeError>
     where
-        F: Future<Output = Result<(), ConsumeError>>,
+        F: Future<Output = Result<Outcome, ConsumeError>>,
     {
         let sizer = self.settings.queue.as_ref().map_or(Sizer::Requests, |queue| queue.sizer);
         let size = match sizer {
@@ -195,14 +206,20 @@ impl Sending {
         let _room = self.enter(size, parcel.spans).await?;
         let spans = parcel.spans as u64;
         self.metrics.queue_size.add(size as i64);
-        let mut place = Place { metrics: &self.metrics, spans, size: size as i64, answered: false };
+        let end = End::Failed("Canceled", false);
+        let mut place = Place { metrics: &self.metrics, spans, size: size as i64, sending: false, end };
         let Ok(_consumer) = self.consumers.acquire().await else {
             return Err(ConsumeError::retryable("the collector is shutting down"));
         };
-        let sent = self.send(send).await;
-        if sent.is_ok() {
-            place.answered = true;
-        }
+        place.sending = true;
+        self.metrics.in_flight.add(1);
+        self.metrics.batch_size.record(parcel.spans as f64);
+        self.metrics.batch_bytes.record(parcel.message.len() as f64);
+        let sent = self.send(spans, send).await;
+        place.end = match &sent {
+            Ok(_) => End::Sent,
+            Err(error) => End::Failed(error.reason(), !error.retryable),
+        };
         sent
     }
 
@@ -211,7 +228,9 @@ impl Sending {
         if size > queue.size {
             self.metrics.enqueue_failed.inc_by(spans as u64);
             let message = format!("the request is larger than the queue of exporter `{}`", self.id);
-            return Err(ConsumeError::permanent(message));
+            let error = ConsumeError::permanent(message);
+            self.rejected(&error, spans as u64);
+            return Err(error);
         }
         // Bounded by the queue's size, which fits.
         let permits = size as u32;
@@ -220,22 +239,34 @@ impl Sending {
             Err(_) if queue.block_on_overflow => Ok(self.room.acquire_many(permits).await.ok()),
             Err(_) => {
                 self.metrics.enqueue_failed.inc_by(spans as u64);
-                Err(ConsumeError::retryable("sending queue is full"))
+                let error = ConsumeError::retryable("sending queue is full");
+                self.rejected(&error, spans as u64);
+                Err(error)
             }
         }
     }
 
-    async fn send<F>(&self, send: impl Fn() -> F) -> Result<(), ConsumeError>
+    /// What every runbook looks for.
+    fn rejected(&self, error: &ConsumeError, spans: u64) {
+        let (exporter, rejected_items) = (&self.id, spans);
+        tracing::error!(%exporter, %error, rejected_items, "Exporting failed. Rejecting data.");
+    }
+
+    async fn send<F>(&self, spans: u64, send: impl Fn() -> F) -> Result<Outcome, ConsumeError>
     where
-        F: Future<Output = Result<(), ConsumeError>>,
+        F: Future<Output = Result<Outcome, ConsumeError>>,
     {
         let started = Instant::now();
         let mut interval = self.settings.retry.as_ref().map_or(Duration::ZERO, |retry| retry.initial);
         loop {
             let error = match send().await {
-                Ok(()) => return Ok(()),
+                Ok(outcome) => {
+                    self.metrics.status.is_well();
+                    return Ok(outcome);
+                }
                 Err(error) => error,
             };
+            self.metrics.status.ails(&error.message);
             let wait = match &self.settings.retry {
                 Some(retry) if error.retryable => {
                     let spread = 1.0 + retry.randomization * (2.0 * fastrand::f64() - 1.0);
@@ -247,7 +278,7 @@ impl Sending {
                 _ => None,
             };
             let Some(wait) = wait else {
-                tracing::error!(exporter = %self.id, error = %error, "Exporting failed. Rejecting data.");
+                self.rejected(&error, spans);
                 return Err(error);
             };
             tracing::info!(
@@ -259,7 +290,7 @@ impl Sending {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.drain.begun() => {
-                    tracing::warn!(exporter = %self.id, error = %error, "Exporting failed. Rejecting data.");
+                    self.rejected(&error, spans);
                     return Err(error);
                 }
             }

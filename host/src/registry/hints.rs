@@ -23,10 +23,9 @@ pub(super) fn of(kind: &str, name: &str) -> Option<&'static str> {
         ("processor", "batch") => "remove it: requests are passed on as senders batched them",
         ("processor", "memory_limiter") => "remove it: memory is limited without it",
         ("connector", "span_metrics" | "spanmetrics" | "service_graph" | "servicegraph" | "count" | "exceptions") => {
-            "it makes metrics of traces, which Tempo's metrics-generator does too; remove it here"
+            "it makes metrics of traces, which Tempo's metrics-generator does too: `--traces-only` leaves it out"
         }
         ("connector", "routing" | "failover" | "round_robin") => "use `forward`, or one exporter",
-        ("extension", "healthcheckv2") => "use `health_check`",
         ("extension", "memory_ballast") => "remove it: memory is managed without a ballast",
         _ => return None,
     })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost::Message;
 use tonic::Code;
 
-use crate::component::ConsumeError;
+use crate::component::{ConsumeError, Outcome};
 
 /// `opentelemetry.proto.collector.trace.v1.ExportTraceServiceResponse`.
 #[derive(Clone, PartialEq, Message)]
@@ -228,15 +228,11 @@ pub fn parse_retry_after(text: &str) -> Option<Duration> {
     Some(at.duration_since(std::time::SystemTime::now()).unwrap_or_default().min(LONGEST_PAUSE))
 }
 
-/// The answer to an accepted request; `rejected` spans had ids that no back end takes.
-pub fn accepted(rejected: usize) -> ExportResponse {
-    let partial = (rejected > 0).then(|| PartialSuccess {
-        rejected_spans: rejected as i64,
-        error_message: format!(
-            "{rejected} spans have a trace id that is not 16 bytes or a span, parent or link id that is not 8, or \
-             only zeros"
-        ),
-    });
+/// The answer to an accepted request.
+pub fn accepted(outcome: Outcome) -> ExportResponse {
+    let says_something = outcome != Outcome::default();
+    let partial = says_something
+        .then(|| PartialSuccess { rejected_spans: outcome.rejected as i64, error_message: outcome.message });
     ExportResponse { partial_success: partial }
 }
 

@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 
 use super::body::{self, Body, BodyError, FIRST_PIECE};
 use super::{Intake, Refusal};
+use crate::component::Outcome;
 use crate::traces::{Message, PREFIX};
 use crate::transport::body::Ready;
 use crate::transport::compress::Codec;
@@ -47,18 +48,19 @@ pub(super) async fn handle(intake: Arc<Intake>, request: Request<Incoming>) -> R
         }),
     };
     match answer {
-        Ok(rejected) => accept(rejected),
+        Ok(outcome) => accept(outcome),
         Err(status) => refuse(&status),
     }
 }
 
-async fn answer(intake: &Intake, request: Request<Incoming>) -> Result<usize, RpcStatus> {
+async fn answer(intake: &Intake, request: Request<Incoming>) -> Result<Outcome, RpcStatus> {
     let (parts, incoming) = request.into_parts();
     let identity = intake.authenticate(&parts.headers).await;
     let identity = identity.map_err(|error| RpcStatus::new(Code::Unauthenticated, error.to_string()))?;
     // Held until the answer is known: that long the bytes are here.
     let mut lease = intake.budget.lease();
-    let message = read(intake, &parts.headers, Body { incoming, lease: &mut lease }).await?;
+    let message = read(intake, &parts.headers, Body { incoming, lease: &mut lease }).await;
+    let message = message.inspect_err(|_| intake.failed(0))?;
     intake.accept(message, &parts.headers, identity).await.map_err(|refusal| match refusal {
         Refusal::Malformed(error) => RpcStatus::malformed(format!("byte {}", error.offset), error.to_string()),
         Refusal::Pipeline(error) => status::of_error(&error),
@@ -152,8 +154,8 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
-fn accept(rejected: usize) -> Response<Ready> {
-    let response = status::accepted(rejected).encode_to_vec();
+fn accept(outcome: Outcome) -> Response<Ready> {
+    let response = status::accepted(outcome).encode_to_vec();
     let message = Message::copy_of(&response).framed();
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
