@@ -1,7 +1,8 @@
 //! Extensions: what runs beside the pipelines.
 
 pub mod health_check;
-pub mod health_v2;
+mod health_grpc;
+mod health_v2;
 pub mod pprof;
 pub mod zpages;
 
