@@ -99,20 +99,14 @@ pub(super) fn serve(listener: Listener, settings: PullSettings, resource: Resour
                 return response;
             }
             let text = settings.exposition.render(&metrics.gather(), resource);
-            let codec = Codec::of_http("gzip").filter(|_| takes_gzip(request.headers()));
-            let body = match codec {
-                None => text.into_bytes(),
-                Some(codec) => {
-                    let mut packed = vec![];
-                    Compression { codec, level: None }.compress(text.as_bytes(), &mut packed);
-                    packed
-                }
-            };
-            let mut response = Response::new(Ready::new(body));
+            let mut packed = vec![];
+            let is_packed = takes_gzip(request.headers())
+                && Compression { codec: Codec::Gzip, level: None }.compress(text.as_bytes(), &mut packed).is_ok();
+            let mut response = Response::new(Ready::new(if is_packed { packed } else { text.into_bytes() }));
             let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             response.headers_mut().insert(CONTENT_TYPE, text);
             response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-            if codec.is_some() {
+            if is_packed {
                 response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             }
             response
