@@ -102,7 +102,7 @@ fn only_the_plugin_module_names_wasmtime() {
 
 #[test]
 fn only_the_edges_name_hyper_and_tonic() {
-    let edges = ["transport/", "receiver/otlp/", "exporter/", "extension/", "collector/telemetry.rs"];
+    let edges = ["transport/", "receiver/otlp/", "exporter/", "extension/", "collector/telemetry/"];
     for library in ["hyper", "tonic", "hyper_util", "hyper_rustls"] {
         only(library, &edges);
     }

@@ -216,6 +216,31 @@ impl ConsumeError {
         self
     }
 
+    /// The status' name, as the label `error_type` has it.
+    pub fn reason(&self) -> &'static str {
+        const NAMES: [&str; 17] = [
+            "OK",
+            "Canceled",
+            "Unknown",
+            "InvalidArgument",
+            "DeadlineExceeded",
+            "NotFound",
+            "AlreadyExists",
+            "PermissionDenied",
+            "ResourceExhausted",
+            "FailedPrecondition",
+            "Aborted",
+            "OutOfRange",
+            "Unimplemented",
+            "Internal",
+            "Unavailable",
+            "DataLoss",
+            "Unauthenticated",
+        ];
+        let code = self.code.and_then(|code| usize::try_from(code).ok());
+        code.and_then(|code| NAMES.get(code)).copied().unwrap_or("_OTHER")
+    }
+
     pub fn after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
         self

@@ -16,6 +16,8 @@ use crate::extension::basic_auth::{BasicAuthClient, BasicAuthServer, BasicAuthSe
 use crate::extension::bearer_token::{BearerToken, BearerTokenSettings};
 use crate::extension::headers_setter::{HeadersSetter, HeadersSetterSettings};
 use crate::extension::health_check::HealthSettings;
+use crate::extension::pprof;
+use crate::extension::zpages::ZpagesSettings;
 use crate::plugin::{Clockwork, LoadError, Module, PluginSettings};
 use crate::receiver::otlp::OtlpSettings;
 use crate::telemetry::Metrics;
@@ -24,7 +26,8 @@ use crate::transport::tls::TlsError;
 pub const RECEIVERS: &[&str] = &["otlp"];
 pub const PROCESSORS: &[&str] = &["wasm"];
 pub const EXPORTERS: &[&str] = &["debug", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
-pub const EXTENSIONS: &[&str] = &["basicauth", "bearertokenauth", "headers_setter", "health_check"];
+pub const EXTENSIONS: &[&str] =
+    &["basicauth", "bearertokenauth", "headers_setter", "health_check", "healthcheckv2", "pprof", "zpages"];
 
 /// All settings, read and checked; nothing is opened or loaded yet.
 #[derive(Default)]
@@ -46,6 +49,9 @@ pub enum ExtensionSettings {
     BasicAuth(BasicAuthSettings),
     BearerToken(BearerTokenSettings),
     HeadersSetter(HeadersSetterSettings),
+    Zpages(ZpagesSettings),
+    /// It does nothing here.
+    Pprof,
 }
 
 /// Reads every component's settings; what is wrong is in `problems`, all of it.
@@ -80,6 +86,12 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
     for (component, section) in sections(&config.extensions, problems) {
         let settings = match component.id.kind.as_str() {
             "health_check" => Some(ExtensionSettings::Health(HealthSettings::read(section))),
+            "healthcheckv2" => Some(ExtensionSettings::Health(HealthSettings::read_v2(section))),
+            "pprof" => {
+                pprof::read(section);
+                Some(ExtensionSettings::Pprof)
+            }
+            "zpages" => Some(ExtensionSettings::Zpages(ZpagesSettings::read(section))),
             "basicauth" => BasicAuthSettings::read(section).map(ExtensionSettings::BasicAuth),
             "bearertokenauth" => BearerTokenSettings::read(section).map(ExtensionSettings::BearerToken),
             "headers_setter" => Some(ExtensionSettings::HeadersSetter(HeadersSetterSettings::read(section))),

@@ -76,7 +76,7 @@ fn a_damaged_file_is_compiled_again_and_mended() {
         fs::write(cached.file(), damaged).unwrap();
         let (log, _) = cached.run();
         let warning = log.lines().find(|line| line.contains("a cached module is damaged; it is compiled again"));
-        assert!(warning.is_some_and(|line| line.contains("WARN")), "{log}");
+        assert!(warning.is_some_and(|line| line.contains("\twarn\t")), "{log}");
         assert!(fs::read(cached.file()).unwrap() == whole, "the file is not mended");
     }
     assert!(!cached.run().0.contains("damaged"));

@@ -2,5 +2,8 @@
 
 mod cache;
 mod commands;
+mod logs;
+mod metrics;
 mod pages;
+mod push;
 mod shutdown;

@@ -56,7 +56,7 @@ fn the_grace_periods_end_says_how_many_spans_were_not_delivered() {
     let ended = collector.process.wait();
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     let line = ended.log.lines().find(|line| line.contains("the grace period is over")).expect(&ended.log);
-    assert!(line.contains("spans=5"), "{line}");
+    assert!(line.contains("\"spans\": 5"), "{line}");
 }
 
 #[test]

@@ -242,7 +242,7 @@ fn what_a_plugin_logs_and_counts_is_seen_under_its_id() {
     collector.send(&request(vec![span("a")])).expect_ok();
     collector.send(&request(vec![span("b")])).expect_ok();
     let line = collector.wait_for_log("a loud one");
-    assert!(line.contains("ERROR") && line.contains("wasm/edit"), "{line}");
+    assert!(line.contains("\terror\t") && line.contains("wasm/edit"), "{line}");
     assert!(collector.log().contains("hello"));
     assert!(!collector.log().contains("too quiet"));
     let metrics = collector.metrics();

@@ -194,7 +194,7 @@ impl Collector {
     }
 
     pub fn grpc_of(&self, receiver: &str) -> SocketAddr {
-        self.address("receiving OTLP over gRPC", &format!("receiver={receiver} "))
+        self.address("receiving OTLP over gRPC", &format!("\"otelcol.component.id\": \"{receiver}\""))
     }
 
     pub fn health(&self) -> HttpAnswer {

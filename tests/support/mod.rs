@@ -8,9 +8,11 @@ pub mod config;
 pub mod guests;
 pub mod metrics;
 pub mod proto;
+pub mod proxy;
 pub mod send;
 pub mod sink;
 pub mod spans;
+pub mod tempo;
 pub mod tls;
 
 use std::path::{Path, PathBuf};
@@ -59,4 +61,12 @@ pub fn root() -> PathBuf {
 /// A folder of the build that outlives the run: compiled plugins are kept there.
 pub fn scratch() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// A folder of captured requests or real configs, where the machine has them:
+/// in `VESPID_CORPUS`, or beside the tree.
+pub fn corpus(part: &str) -> Option<PathBuf> {
+    let named = std::env::var_os("VESPID_CORPUS").map(PathBuf::from);
+    let folder = named.unwrap_or_else(|| root().join("../shared/corpus")).join(part);
+    folder.is_dir().then_some(folder)
 }

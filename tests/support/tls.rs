@@ -59,12 +59,16 @@ impl Authority {
         }
     }
 
-    /// A client that trusts this authority alone, with a certificate or none, and speaks these protocols.
-    pub fn client(&self, certificate: Option<&Signed>, protocols: &[&str]) -> ClientConfig {
+    pub fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
+        roots
+    }
+
+    /// A client that trusts this authority alone, with a certificate or none, and speaks these protocols.
+    pub fn client(&self, certificate: Option<&Signed>, protocols: &[&str]) -> ClientConfig {
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
-        let builder = builder.with_root_certificates(roots);
+        let builder = builder.with_root_certificates(self.roots());
         let mut config = match certificate {
             Some(own) => builder.with_client_auth_cert(vec![own.certificate.clone()], own.key()).unwrap(),
             None => builder.with_no_client_auth(),
@@ -99,4 +103,22 @@ impl Identity {
         std::fs::write(&path, &self.ca_pem).unwrap();
         path
     }
+}
+
+/// A server that is known by one name only, and wants a certificate of its clients
+/// that the same authority signed.
+pub fn mutual(authority: &Authority, name: &str) -> TlsAcceptor {
+    let signed = authority.sign(name);
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.certificate.clone()).unwrap();
+    let verifier =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().unwrap();
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![signed.certificate.clone()], signed.key())
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
 }

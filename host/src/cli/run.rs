@@ -52,7 +52,7 @@ pub(super) async fn build(args: &ConfigArgs, workers: usize, log: bool) -> anyho
         anyhow::bail!("the config has errors");
     }
     if log {
-        start_logging(telemetry.logs);
+        start_logging(&telemetry.logs)?;
         if !args.feature_gates.is_empty() {
             tracing::warn!(gates = ?args.feature_gates, "feature gates have no effect: there are none");
         }

@@ -85,7 +85,7 @@ impl Sender {
         problems.finish()?;
         let settings = settings.with_context(|| format!("`{endpoint}` is no endpoint"))?;
         let (_, drain) = Drain::new();
-        let metrics = Metrics::new()?.exporter("send");
+        let metrics = Metrics::default().exporter("send");
         Ok(Self(OtlpGrpcExporter::new("send".into(), settings, None, metrics, drain)?))
     }
 

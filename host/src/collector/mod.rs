@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use crate::component::{Consumer, Id, Processor};
 use crate::config::{Component, ComponentId, Config, Problem, Problems};
 use crate::exporter::Drain;
-use crate::extension::health_check::{self, Health, HealthSettings};
+use crate::extension::health_check::{self, Health, Stage};
+use crate::extension::{Overview, PipelineOverview, zpages};
 use crate::pipeline::{FanOut, Pipeline};
 use crate::plugin::{Clockwork, LoadError, Module};
 use crate::receiver::otlp::OtlpReceiver;
@@ -21,13 +22,17 @@ use crate::registry::{self, Blueprint, ExtensionSettings};
 use crate::telemetry::Metrics;
 use crate::transport::budget::Budget;
 use crate::transport::listen::{Listener, Server};
+use crate::transport::tls::TlsError;
+
+use telemetry::{Push, Reader};
 
 pub use telemetry::TelemetrySettings;
 
 /// Everything that the config asks for, built and checked, with no port open.
 pub struct Graph {
     receivers: Vec<(Id, OtlpReceiver, Arc<dyn Consumer>)>,
-    health: Vec<HealthSettings>,
+    extensions: Vec<(Id, ExtensionSettings)>,
+    overview: Overview,
     metrics: Arc<Metrics>,
     telemetry: TelemetrySettings,
     drain: watch::Sender<bool>,
@@ -50,13 +55,7 @@ impl Graph {
         workers: usize,
         problems: &Problems,
     ) -> Option<Self> {
-        let metrics = match Metrics::new() {
-            Ok(metrics) => Arc::new(metrics),
-            Err(error) => {
-                problems.error(Problem::new("service.telemetry.metrics", error.to_string()));
-                return None;
-            }
-        };
+        let metrics = Arc::new(Metrics::new(telemetry.level));
         let (drain, drained) = Drain::new();
         let extensions = registry::extensions(config, &mut blueprint, problems);
         let mut exporters = HashMap::new();
@@ -73,7 +72,7 @@ impl Graph {
             let mut processors: Vec<Box<dyn Processor>> = vec![];
             for reference in &pipeline.processors {
                 let Some((component, module)) = modules.get(&reference.id) else { continue };
-                match module.plugin(&metrics, workers).await {
+                match module.plugin(&pipeline.id.to_string(), &metrics, workers).await {
                     Ok(plugin) => processors.push(Box::new(plugin)),
                     Err(error) => problems.error(load_problem(component, &error)),
                 }
@@ -101,33 +100,45 @@ impl Graph {
             }
         }
         let enabled = config.service.extensions.iter();
-        let health = enabled.filter_map(|reference| match blueprint.extensions.remove(&reference.id) {
-            Some(ExtensionSettings::Health(settings)) => Some(settings),
-            _ => None,
+        let enabled = enabled.filter_map(|reference| {
+            blueprint.extensions.remove(&reference.id).map(|settings| (reference.id.to_string().into(), settings))
         });
-        let health = health.collect();
-        (!problems.has_errors()).then_some(Self { receivers, health, metrics, telemetry, drain })
+        let extensions = enabled.collect();
+        let overview = overview(config, &metrics);
+        (!problems.has_errors()).then_some(Self { receivers, extensions, overview, metrics, telemetry, drain })
     }
 
     /// Opens all ports, then begins to receive.
     pub async fn start(self) -> Result<Running, StartError> {
-        let Self { receivers, health: probes, metrics, telemetry, drain } = self;
+        let Self { receivers, extensions, overview, metrics, telemetry, drain } = self;
         let health = Health::new();
+        let overview = Arc::new(overview);
         let mut pages = vec![];
-        for settings in probes {
-            let listener = bind("health_check", &settings.endpoint).await?;
-            tracing::info!(endpoint = %listener.address, "answering health checks");
-            pages.push(health_check::serve(listener, settings, health.clone()));
+        for (id, settings) in extensions {
+            match settings {
+                ExtensionSettings::Health(settings) => {
+                    let listener = bind(&id, &settings.endpoint).await?;
+                    tracing::info!(extension = %id, endpoint = %listener.address, "answering health checks");
+                    pages.push(health_check::serve(listener, settings, health.clone(), Arc::clone(&overview)));
+                }
+                ExtensionSettings::Zpages(settings) => {
+                    let listener = bind(&id, &settings.endpoint).await?;
+                    tracing::info!(extension = %id, endpoint = %listener.address, "serving pages at /debug/servicez");
+                    pages.push(zpages::serve(listener, settings, Arc::clone(&overview)));
+                }
+                // The others have been built before: they open no port.
+                ExtensionSettings::Pprof
+                | ExtensionSettings::BasicAuth(_)
+                | ExtensionSettings::BearerToken(_)
+                | ExtensionSettings::HeadersSetter(_) => {}
+            }
         }
-        for endpoint in &telemetry.metrics {
-            let listener = bind("service.telemetry.metrics", endpoint).await?;
-            tracing::info!(endpoint = %listener.address, "serving metrics at /metrics");
-            pages.push(telemetry::serve(listener, Arc::clone(&metrics)));
-        }
+        let (readers, pushes) = read_metrics(telemetry, &metrics).await?;
+        pages.extend(readers);
         let budget = Budget::of_process();
         let mut bound = vec![];
         for (id, receiver, consumer) in receivers {
-            let receiver = receiver.bind().await.map_err(|error| StartError {
+            let receiver = receiver.bind().await.map_err(|error| StartError::Bind {
                 what: format!("receivers.{id}"),
                 endpoint: error.endpoint,
                 source: error.source,
@@ -136,24 +147,62 @@ impl Graph {
         }
         let servers =
             bound.into_iter().flat_map(|(receiver, consumer)| receiver.serve(&consumer, &metrics, &budget)).collect();
-        health.set(true);
+        health.set(Stage::Ready);
         tracing::info!("Everything is ready. Begin running and processing data.");
-        Ok(Running { servers, pages, health, metrics, drain })
+        Ok(Running { servers, pages, pushes, health, metrics, drain })
     }
 }
 
+/// Serves the metrics, and pushes them.
+async fn read_metrics(
+    telemetry: TelemetrySettings,
+    metrics: &Arc<Metrics>,
+) -> Result<(Vec<Server>, Vec<Push>), StartError> {
+    let (mut pages, mut pushes) = (vec![], vec![]);
+    for reader in telemetry.readers {
+        let (resource, metrics) = (telemetry.resource.clone(), Arc::clone(metrics));
+        match reader {
+            Reader::Pull(settings) => {
+                let listener = bind("service.telemetry.metrics", &settings.endpoint).await?;
+                tracing::info!(endpoint = %listener.address, "serving metrics at /metrics");
+                pages.push(telemetry::serve(listener, settings, resource, metrics));
+            }
+            Reader::Push(settings) => pushes.push(Push::start(*settings, resource, metrics)?),
+        }
+    }
+    Ok((pages, pushes))
+}
+
 async fn bind(what: &str, endpoint: &str) -> Result<Listener, StartError> {
-    let failed = |source| StartError { what: what.to_owned(), endpoint: endpoint.to_owned(), source };
+    let failed = |source| StartError::Bind { what: what.to_owned(), endpoint: endpoint.to_owned(), source };
     Listener::bind(endpoint).await.map_err(failed)
 }
 
-/// A port that cannot be opened.
+/// Why a collector whose config is sound does not start.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}: `{endpoint}` cannot be listened on: {source}")]
-pub struct StartError {
-    pub what: String,
-    pub endpoint: String,
-    pub source: std::io::Error,
+pub enum StartError {
+    #[error("{what}: `{endpoint}` cannot be listened on: {source}")]
+    Bind { what: String, endpoint: String, source: std::io::Error },
+    #[error("service.telemetry.metrics: the metrics cannot be pushed")]
+    Push(#[from] TlsError),
+}
+
+/// What the pages tell of the config.
+fn overview(config: &Config, metrics: &Arc<Metrics>) -> Overview {
+    let ids = |references: &[crate::config::Reference]| references.iter().map(|it| it.id.to_string()).collect();
+    let pipelines = config.service.pipelines.iter().map(|pipeline| PipelineOverview {
+        id: pipeline.id.to_string(),
+        receivers: ids(&pipeline.receivers),
+        processors: ids(&pipeline.processors),
+        exporters: ids(&pipeline.exporters),
+    });
+    let printed = config.print().ok().and_then(|text| serde_yaml::from_str::<serde_json::Value>(&text).ok());
+    Overview {
+        pipelines: pipelines.collect(),
+        extensions: ids(&config.service.extensions),
+        config: printed.unwrap_or_default().to_string(),
+        metrics: Arc::clone(metrics),
+    }
 }
 
 /// The components of one kind that some pipeline names.
@@ -200,10 +249,14 @@ fn load_problem(component: &Component, error: &LoadError) -> Problem {
     problem.at(registry::place(component, key)).hint(hint)
 }
 
+/// A shutdown waits so long for those who are sent the collector's metrics.
+const LAST_PUSH: Duration = Duration::from_secs(5);
+
 /// A collector that takes spans.
 pub struct Running {
     servers: Vec<Server>,
     pages: Vec<Server>,
+    pushes: Vec<Push>,
     health: Health,
     metrics: Arc<Metrics>,
     drain: watch::Sender<bool>,
@@ -214,10 +267,14 @@ impl Running {
     /// at most `grace`; says what had not.
     pub async fn shut_down(self, grace: Duration) {
         tracing::info!(?grace, "shutting down: no more spans are accepted");
-        self.health.set(false);
+        self.health.set(Stage::Stopping);
         self.drain.send_replace(true);
         let drained = futures_util::future::join_all(self.servers.into_iter().map(Server::drain));
         let in_time = tokio::time::timeout(grace, drained).await.is_ok();
+        let pushed = futures_util::future::join_all(self.pushes.into_iter().map(Push::finish));
+        if tokio::time::timeout(LAST_PUSH, pushed).await.is_err() {
+            tracing::warn!("the collector's own metrics were not pushed a last time");
+        }
         let spans = self.metrics.in_flight_spans();
         if in_time {
             tracing::info!("Shutdown complete: everything accepted has been answered for.");

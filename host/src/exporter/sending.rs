@@ -180,6 +180,10 @@ struct Place<'a> {
     metrics: &'a ExporterMetrics,
     spans: u64,
     size: i64,
+    /// Whether a consumer has it.
+    sending: bool,
+    /// What the spans that are left failed of: a status' name, and whether a retry is of no use.
+    failure: (&'static str, bool),
 }
 
 impl Place<'_> {
@@ -191,7 +195,13 @@ impl Place<'_> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.metrics.queue_size.sub(self.size);
-        self.metrics.send_failed.inc_by(self.spans);
+        if self.sending {
+            self.metrics.in_flight.sub(1);
+        }
+        if self.spans > 0 {
+            let (reason, permanent) = self.failure;
+            self.metrics.send_failed(self.spans, reason, permanent);
+        }
     }
 }
 
@@ -219,11 +229,21 @@ impl Sending {
         };
         let _room = self.enter(size, parcel.spans).await?;
         self.metrics.queue_size.add(size as i64);
-        let mut place = Place { metrics: &self.metrics, spans: parcel.spans as u64, size: size as i64 };
+        let failure = ("Canceled", false);
+        let (metrics, spans, size) = (&self.metrics, parcel.spans as u64, size as i64);
+        let mut place = Place { metrics, spans, size, sending: false, failure };
         let Ok(_consumer) = self.consumers.acquire().await else {
             return Err(ConsumeError::retryable("the collector is shutting down"));
         };
-        self.deliver(parcel, to, &mut place).await
+        place.sending = true;
+        self.metrics.in_flight.add(1);
+        self.metrics.batch_size.record(parcel.spans as f64);
+        self.metrics.batch_bytes.record(parcel.message.len() as f64);
+        let delivered = self.deliver(parcel, to, &mut place).await;
+        if let Err(error) = &delivered {
+            place.failure = (error.reason(), !error.retryable);
+        }
+        delivered
     }
 
     /// Sends a parcel, in parts where the destination wants it so. What cannot be
@@ -262,9 +282,10 @@ impl Sending {
                 waiting.extend(parts);
                 continue;
             }
-            tracing::error!(exporter = %self.id, error = %failure.error, "Exporting failed. Dropping data.");
+            let (error, dropped_items) = (&failure.error, parcel.spans);
+            tracing::error!(exporter = %self.id, %error, dropped_items, "Exporting failed. Dropping data.");
             place.settle(parcel.spans);
-            self.metrics.send_failed.inc_by(parcel.spans as u64);
+            self.metrics.send_failed(parcel.spans as u64, error.reason(), true);
             outcome = outcome.and(Outcome::rejected(parcel.spans, failure.error.message.clone()));
             given_up = Some(failure.error);
         }
@@ -279,7 +300,9 @@ impl Sending {
         if size > queue.size {
             self.metrics.enqueue_failed.inc_by(spans as u64);
             let message = format!("the request is larger than the queue of exporter `{}`", self.id);
-            return Err(ConsumeError::permanent(message));
+            let error = ConsumeError::permanent(message);
+            self.rejected(&error, spans as u64);
+            return Err(error);
         }
         // Bounded by the queue's size, which fits.
         let permits = size as u32;
@@ -288,9 +311,17 @@ impl Sending {
             Err(_) if queue.block_on_overflow => Ok(self.room.acquire_many(permits).await.ok()),
             Err(_) => {
                 self.metrics.enqueue_failed.inc_by(spans as u64);
-                Err(ConsumeError::retryable("sending queue is full"))
+                let error = ConsumeError::retryable("sending queue is full");
+                self.rejected(&error, spans as u64);
+                Err(error)
             }
         }
+    }
+
+    /// What every runbook looks for.
+    fn rejected(&self, error: &ConsumeError, spans: u64) {
+        let (exporter, rejected_items) = (&self.id, spans);
+        tracing::error!(%exporter, %error, rejected_items, "Exporting failed. Rejecting data.");
     }
 
     /// Sends one request, with retries.
@@ -300,12 +331,16 @@ impl Sending {
         let mut interval = self.settings.retry.as_ref().map_or(Duration::ZERO, |retry| retry.initial);
         loop {
             let failure = match to.attempt(parcel, &body).await {
-                Ok(outcome) => return Ok(outcome),
+                Ok(outcome) => {
+                    self.metrics.status.is_well();
+                    return Ok(outcome);
+                }
                 // A smaller request is the caller's business.
                 Err(failure) if matches!(failure.remedy, Remedy::Split(_)) => return Err(failure),
                 Err(failure) => failure,
             };
             let error = &failure.error;
+            self.metrics.status.ails(&error.message);
             let wait = match &self.settings.retry {
                 Some(retry) if error.retryable && failure.remedy == Remedy::Usual => {
                     let spread = 1.0 + retry.randomization * (2.0 * fastrand::f64() - 1.0);
@@ -317,7 +352,7 @@ impl Sending {
                 _ => None,
             };
             let Some(wait) = wait else {
-                tracing::error!(exporter = %self.id, error = %error, "Exporting failed. Rejecting data.");
+                self.rejected(error, parcel.spans as u64);
                 return Err(failure);
             };
             tracing::info!(
@@ -329,7 +364,7 @@ impl Sending {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.drain.begun() => {
-                    tracing::warn!(exporter = %self.id, error = %error, "Exporting failed. Rejecting data.");
+                    self.rejected(error, parcel.spans as u64);
                     return Err(failure);
                 }
             }

@@ -1,13 +1,15 @@
 //! The `health_check` extension: whether the collector is up, for probes.
+//! `health_v2` has its second form.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
+use super::health_v2::{self, StatusSettings};
+use super::{Overview, not_found, page, read_endpoint, read_path};
 use crate::config::Section;
 use crate::transport::body::Ready;
 use crate::transport::listen::{Listener, Server, Versions};
@@ -15,53 +17,80 @@ use crate::transport::listen::{Listener, Server, Versions};
 #[derive(Debug, Clone)]
 pub struct HealthSettings {
     pub endpoint: String,
+    form: Form,
+}
+
+#[derive(Debug, Clone)]
+enum Form {
+    First(FirstSettings),
+    Second(StatusSettings),
+}
+
+#[derive(Debug, Clone)]
+struct FirstSettings {
     path: String,
     healthy: Option<String>,
     unhealthy: Option<String>,
 }
 
 impl HealthSettings {
+    /// The section of `health_check`; `use_v2: true` asks for the second form.
     pub fn read(mut section: Section<'_>) -> Self {
-        let endpoint = section.text_or("endpoint", "localhost:13133");
-        if !matches!(endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>()), Some(Ok(_))) {
-            let message = format!("`{endpoint}` is not `host:port`");
-            section.problem_at("endpoint", message, "write it like `localhost:13133`");
+        if section.boolean_or("use_v2", false) {
+            return Self::read_v2(section);
         }
-        let path = section.text_or("path", "/");
-        if !path.starts_with('/') {
-            section.problem_at("path", format!("`{path}` is not a path"), "begin it with `/`");
-        }
+        let endpoint = read_endpoint(&mut section, "localhost:13133");
+        let path = read_path(&mut section, "/");
         // The Collector takes this section and ignores it since 0.120; configs still carry it.
         section.ignore_with_warning(
             "check_collector_pipeline",
             "has no effect, as in the Collector",
             "look at `otelcol_exporter_send_failed_spans` instead",
         );
+        // The second form's; without `use_v2` the Collector passes over them.
+        for key in ["http", "grpc", "component_health"] {
+            section.ignore_with_warning(key, "has no effect without `use_v2: true`", "add it, or remove this");
+        }
         let (mut healthy, mut unhealthy) = (None, None);
         if let Some(mut bodies) = section.section("response_body") {
             (healthy, unhealthy) = (bodies.text("healthy"), bodies.text("unhealthy"));
             bodies.finish();
         }
         section.finish();
-        Self { endpoint, path, healthy, unhealthy }
+        Self { endpoint, form: Form::First(FirstSettings { path, healthy, unhealthy }) }
     }
+
+    /// The section of `healthcheckv2`.
+    pub fn read_v2(section: Section<'_>) -> Self {
+        let (endpoint, settings) = StatusSettings::read(section);
+        Self { endpoint, form: Form::Second(settings) }
+    }
+}
+
+/// Where the collector is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Starting,
+    Ready,
+    Stopping,
 }
 
 /// Whether the pipelines take spans: not before all is started, and not once
 /// the collector is shutting down.
 #[derive(Debug, Clone)]
-pub struct Health(watch::Sender<bool>);
+pub struct Health(watch::Sender<(Stage, SystemTime)>);
 
 impl Health {
     pub fn new() -> Self {
-        Self(watch::Sender::new(false))
+        Self(watch::Sender::new((Stage::Starting, SystemTime::now())))
     }
 
-    pub fn set(&self, ready: bool) {
-        self.0.send_replace(ready);
+    pub fn set(&self, stage: Stage) {
+        self.0.send_replace((stage, SystemTime::now()));
     }
 
-    pub fn is_ready(&self) -> bool {
+    /// The stage, and since when.
+    pub fn stage(&self) -> (Stage, SystemTime) {
         *self.0.borrow()
     }
 }
@@ -73,34 +102,82 @@ impl Default for Health {
 }
 
 /// Answers probes from now on.
-pub fn serve(listener: Listener, settings: HealthSettings, health: Health) -> Server {
+pub fn serve(listener: Listener, settings: HealthSettings, health: Health, overview: Arc<Overview>) -> Server {
+    match settings.form {
+        Form::First(settings) => serve_first(listener, settings, health),
+        Form::Second(settings) => health_v2::serve(listener, settings, health, overview),
+    }
+}
+
+fn serve_first(listener: Listener, settings: FirstSettings, health: Health) -> Server {
     let (since, started) = (SystemTime::now(), Instant::now());
     let settings = Arc::new(settings);
     listener.serve(Versions::Any, move |request: Request<Incoming>| {
         let (settings, health) = (Arc::clone(&settings), health.clone());
         async move {
             if request.uri().path() != settings.path {
-                let mut response = Response::new(Ready::new("404 page not found"));
-                *response.status_mut() = StatusCode::NOT_FOUND;
-                return response;
+                return not_found();
             }
-            answer(&settings, health.is_ready(), since, started)
+            answer(&settings, health.stage().0 == Stage::Ready, since, started)
         }
     })
 }
 
-fn answer(settings: &HealthSettings, ready: bool, since: SystemTime, started: Instant) -> Response<Ready> {
+fn answer(settings: &FirstSettings, ready: bool, since: SystemTime, started: Instant) -> Response<Ready> {
     let (code, body) = if ready {
         let since = humantime::format_rfc3339_nanos(since);
-        let uptime = humantime::format_duration(started.elapsed()).to_string().replace(' ', "");
+        let uptime = go_duration(started.elapsed());
         let standard = format!(r#"{{"status":"Server available","upSince":"{since}","uptime":"{uptime}"}}"#);
         (StatusCode::OK, settings.healthy.clone().unwrap_or(standard))
     } else {
         let standard = r#"{"status":"Server not available","upSince":"0001-01-01T00:00:00Z","uptime":""}"#;
         (StatusCode::SERVICE_UNAVAILABLE, settings.unhealthy.clone().unwrap_or_else(|| standard.into()))
     };
-    let mut response = Response::new(Ready::new(body));
-    *response.status_mut() = code;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    page(code, "application/json", body)
+}
+
+/// As Go writes a duration: `1h2m3.5s`, `250ms`.
+pub(super) fn go_duration(time: std::time::Duration) -> String {
+    let nanoseconds = time.as_nanos();
+    if nanoseconds < 1_000_000_000 {
+        return match nanoseconds {
+            0 => "0s".into(),
+            1..1_000 => format!("{nanoseconds}ns"),
+            1_000..1_000_000 => format!("{}µs", nanoseconds as f64 / 1e3),
+            _ => format!("{}ms", nanoseconds as f64 / 1e6),
+        };
+    }
+    let (minutes, rest) = (time.as_secs() / 60, time.as_secs() % 60);
+    let fraction = format!("{:09}", time.subsec_nanos());
+    let seconds = match fraction.trim_end_matches('0') {
+        "" => format!("{rest}s"),
+        fraction => format!("{rest}.{fraction}s"),
+    };
+    match (minutes / 60, minutes % 60) {
+        (0, 0) => seconds,
+        (0, minutes) => format!("{minutes}m{seconds}"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn durations_read_as_in_go() {
+        for (nanoseconds, text) in [
+            (0, "0s"),
+            (15, "15ns"),
+            (1_500, "1.5µs"),
+            (250_000_000, "250ms"),
+            (62_300_000_000, "1m2.3s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (90_061_000_000_001, "25h1m1.000000001s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_nanos(nanoseconds)), text);
+        }
+    }
 }

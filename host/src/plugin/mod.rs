@@ -110,13 +110,13 @@ impl Module {
     }
 
     /// Instances of its own for one pipeline, the first of them configured.
-    pub async fn plugin(&self, metrics: &Metrics, workers: usize) -> Result<Plugin, LoadError> {
+    pub async fn plugin(&self, pipeline: &str, metrics: &Metrics, workers: usize) -> Result<Plugin, LoadError> {
         let guest_metrics = metrics.guest(&self.id);
         let parts = Parts {
             id: Arc::clone(&self.id),
             config: self.settings.config.clone(),
             limits: self.settings.limits,
-            log: Arc::new(LogGate::new(self.settings.log_rate)),
+            log: Arc::new(LogGate::new(self.settings.log_rate, pipeline)),
             metrics: Arc::clone(&guest_metrics),
             workers,
         };
@@ -129,7 +129,7 @@ impl Module {
         Ok(Plugin {
             id: Arc::clone(&self.id),
             on_error: self.settings.on_error,
-            failures: LogGate::new(self.settings.log_rate),
+            failures: LogGate::new(self.settings.log_rate, pipeline),
             processor_metrics: metrics.processor(&self.id),
             guest_metrics,
             _ticker: Task::spawn(async move { ticking.keep_ticking().await }),
@@ -158,7 +158,9 @@ impl Plugin {
         self.processor_metrics.incoming.inc_by(incoming as u64);
         let permanent = |error: crate::traces::WireError| ConsumeError::permanent(error.to_string());
         batch.index().map_err(permanent)?;
+        let watch = self.processor_metrics.duration.start();
         let (mut batch, outcome) = self.pool.process(batch).await;
+        self.processor_metrics.duration.stop(&watch);
         match outcome {
             Ok(edits) if edits.is_empty() => {}
             Ok(edits) => {

@@ -3,10 +3,12 @@
 //! how many there may be, and what is no name is not written.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use super::instrument::{Distribution, Kind, Point, Snapshot, Value};
+use super::prometheus::identifier;
 
 /// How many series of its own a plugin may have; more are counted as refused.
 const SERIES_LIMIT: usize = 1000;
@@ -15,7 +17,7 @@ const LABEL_LIMIT: usize = 256;
 const REASON_LIMIT: usize = 100;
 
 /// Upper bounds of a histogram's buckets: OpenTelemetry's default ones.
-const BUCKETS: [f64; 15] =
+static BUCKETS: [f64; 15] =
     [0.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0, 7500.0, 10000.0];
 
 pub struct GuestMetrics {
@@ -35,14 +37,7 @@ struct Tables {
     failures: BTreeMap<&'static str, u64>,
     drops: BTreeMap<String, u64>,
     counters: BTreeMap<(String, Labels), f64>,
-    histograms: BTreeMap<(String, Labels), Histogram>,
-}
-
-#[derive(Default, Clone)]
-struct Histogram {
-    buckets: [u64; BUCKETS.len()],
-    count: u64,
-    sum: f64,
+    histograms: BTreeMap<(String, Labels), Distribution>,
 }
 
 impl GuestMetrics {
@@ -114,11 +109,11 @@ impl GuestMetrics {
         let mut tables = self.tables();
         let series = tables.counters.len() + tables.histograms.len();
         if let Some(key) = self.key(name, labels, series, |key| tables.histograms.contains_key(key)) {
-            let histogram = tables.histograms.entry(key).or_default();
-            for (bucket, bound) in histogram.buckets.iter_mut().zip(BUCKETS) {
-                *bucket += u64::from(value <= bound);
+            let empty = || Distribution { bounds: &BUCKETS, buckets: vec![0; BUCKETS.len() + 1], sum: 0.0 };
+            let histogram = tables.histograms.entry(key).or_insert_with(empty);
+            if let Some(bucket) = histogram.buckets.get_mut(BUCKETS.partition_point(|bound| *bound < value)) {
+                *bucket += 1;
             }
-            histogram.count += 1;
             histogram.sum += value;
         }
     }
@@ -132,12 +127,12 @@ impl GuestMetrics {
     ) -> Option<(String, Labels)> {
         let mut labels: Labels = labels
             .into_iter()
-            .map(|(name, value)| (identifier(&name), value.chars().take(LABEL_LIMIT).collect()))
+            .map(|(name, value)| (bounded(&name), value.chars().take(LABEL_LIMIT).collect()))
             .filter(|(name, _)| name != "processor")
             .collect();
         labels.sort();
         labels.dedup_by(|a, b| a.0 == b.0);
-        let key = (identifier(name), labels);
+        let key = (bounded(name), labels);
         if key.0.is_empty() || (series >= SERIES_LIMIT && !known(&key)) {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
@@ -146,100 +141,117 @@ impl GuestMetrics {
     }
 }
 
-/// A name as Prometheus takes it; what it does not take becomes `_`.
-fn identifier(name: &str) -> String {
-    let fits = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    let name: String = name.chars().take(LABEL_LIMIT).map(fits).collect();
-    if name.starts_with(|c: char| c.is_ascii_digit()) { format!("_{name}") } else { name }
+/// A name as Prometheus takes it, and not too long.
+fn bounded(name: &str) -> String {
+    identifier(&name.chars().take(LABEL_LIMIT).collect::<String>())
 }
 
-fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-/// Appends the series of all plugins, each family's together.
-pub(super) fn render(guests: &[Arc<GuestMetrics>], out: &mut String) {
-    let mut families: BTreeMap<String, (&str, Vec<String>)> = BTreeMap::new();
-    let mut put = |family: &str, kind: &'static str, series: String| {
-        families.entry(family.to_owned()).or_insert((kind, vec![])).1.push(series);
-    };
+/// The families of all plugins.
+pub(super) fn gather(guests: &[Arc<GuestMetrics>]) -> Vec<Snapshot> {
+    let mut families = Families::default();
     for guest in guests {
-        let id = escape(&guest.id);
-        let plain = [
-            ("vespid_plugin_calls", guest.calls.load(Ordering::Relaxed).to_string()),
-            ("vespid_plugin_run_seconds", (guest.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9).to_string()),
-            ("vespid_plugin_instances_started", guest.instances.load(Ordering::Relaxed).to_string()),
-            ("vespid_plugin_instances_recycled", guest.recycled.load(Ordering::Relaxed).to_string()),
-            ("vespid_plugin_metrics_refused", guest.refused.load(Ordering::Relaxed).to_string()),
-        ];
-        for (name, value) in plain {
-            put(name, "counter", format!("{name}{{processor=\"{id}\"}} {value}"));
+        guest.put(&mut families);
+    }
+    let families = families.0.into_iter();
+    families.map(|((name, _), (about, points))| Snapshot { name, points, ..about }).collect()
+}
+
+/// Families by name and kind: two plugins may mean different things by one name.
+#[derive(Default)]
+struct Families(BTreeMap<(String, bool), (Snapshot, Vec<Point>)>);
+
+impl Families {
+    fn put(&mut self, name: &str, help: &'static str, unit: &'static str, point: Point) {
+        let is_histogram = matches!(point.value, Value::Histogram(_));
+        let kind = if is_histogram { Kind::Histogram } else { Kind::Counter };
+        let about = || Snapshot { name: String::new(), help, unit, kind, points: vec![] };
+        self.0.entry((name.to_owned(), is_histogram)).or_insert_with(|| (about(), vec![])).1.push(point);
+    }
+}
+
+impl GuestMetrics {
+    fn put(&self, families: &mut Families) {
+        let labelled = |more: &[(String, String)]| {
+            let own = std::iter::once(("processor".to_owned(), self.id.clone()));
+            own.chain(more.iter().cloned()).collect::<Labels>()
+        };
+        let point = |more: &[(String, String)], value| Point { labels: labelled(more), value };
+        let count = |counter: &AtomicU64| integer(counter.load(Ordering::Relaxed));
+        let seconds = Value::Float(self.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9);
+        for (name, help, unit, value) in [
+            ("vespid_plugin_calls", "Batches a plugin was called with", "{call}", count(&self.calls)),
+            ("vespid_plugin_run_seconds", "Time inside a plugin's calls", "s", seconds),
+            ("vespid_plugin_instances_started", "Instances of a plugin", "{instance}", count(&self.instances)),
+            ("vespid_plugin_instances_recycled", "Instances given up", "{instance}", count(&self.recycled)),
+            ("vespid_plugin_metrics_refused", "Values of a plugin's own that do not count", "", count(&self.refused)),
+        ] {
+            families.put(name, help, unit, point(&[], value));
         }
-        let tables = guest.tables();
+        let tables = self.tables();
         for (reason, count) in &tables.failures {
-            let name = "vespid_plugin_failures";
-            put(name, "counter", format!("{name}{{processor=\"{id}\",reason=\"{reason}\"}} {count}"));
+            let reason = [("reason".to_owned(), (*reason).to_owned())];
+            families.put(
+                "vespid_plugin_failures",
+                "Batches a plugin failed on",
+                "{batch}",
+                point(&reason, integer(*count)),
+            );
         }
         for (reason, count) in &tables.drops {
-            let name = "vespid_processor_dropped_spans";
-            put(name, "counter", format!("{name}{{processor=\"{id}\",reason=\"{}\"}} {count}", escape(reason)));
+            let reason = [("reason".to_owned(), reason.clone())];
+            let help = "Spans a plugin, or its `on_error`, dropped";
+            families.put("vespid_processor_dropped_spans", help, "{span}", point(&reason, integer(*count)));
         }
         for ((name, labels), value) in &tables.counters {
-            let name = format!("plugin_{name}");
-            put(&name, "counter", format!("{name}{} {value}", braces(&id, labels, None)));
+            families.put(&format!("plugin_{name}"), "", "", point(labels, Value::Float(*value)));
         }
-        for ((name, labels), histogram) in &tables.histograms {
-            let name = format!("plugin_{name}");
-            let mut lines = vec![];
-            for (bound, count) in BUCKETS.iter().zip(histogram.buckets) {
-                lines.push(format!("{name}_bucket{} {count}", braces(&id, labels, Some(&bound.to_string()))));
-            }
-            lines.push(format!("{name}_bucket{} {}", braces(&id, labels, Some("+Inf")), histogram.count));
-            lines.push(format!("{name}_sum{} {}", braces(&id, labels, None), histogram.sum));
-            lines.push(format!("{name}_count{} {}", braces(&id, labels, None), histogram.count));
-            put(&name, "histogram", lines.join("\n"));
+        for ((name, labels), found) in &tables.histograms {
+            families.put(&format!("plugin_{name}"), "", "", point(labels, Value::Histogram(found.clone())));
         }
-    }
-    for (name, (kind, series)) in families {
-        let _ = writeln!(out, "# TYPE {name} {kind}\n{}", series.join("\n"));
     }
 }
 
-fn braces(id: &str, labels: &Labels, bound: Option<&str>) -> String {
-    let mut out = format!("{{processor=\"{id}\"");
-    for (name, value) in labels {
-        let _ = write!(out, ",{name}=\"{}\"", escape(value));
-    }
-    if let Some(bound) = bound {
-        let _ = write!(out, ",le=\"{bound}\"");
-    }
-    out.push('}');
-    out
+fn integer(count: u64) -> Value {
+    Value::Integer(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::{Exposition, Resource};
+
+    fn render(guest: GuestMetrics) -> String {
+        let exposition = Exposition { included: vec![], ..Exposition::default() };
+        exposition.render(&gather(&[Arc::new(guest)]), &Resource::standard())
+    }
 
     #[test]
     fn a_flood_of_names_is_bounded_and_counted() {
-        let guest = Arc::new(GuestMetrics::new("wasm/x"));
+        let guest = GuestMetrics::new("wasm/x");
         for number in 0..2000 {
             guest.add(&format!("n{number}"), vec![], 1.0);
         }
         guest.add("n1", vec![], 1.0);
-        let mut text = String::new();
-        render(&[Arc::clone(&guest)], &mut text);
+        let text = render(guest);
         assert!(text.contains("plugin_n1{processor=\"wasm/x\"} 2\n"));
         assert!(text.contains("vespid_plugin_metrics_refused{processor=\"wasm/x\"} 1000\n"));
     }
 
     #[test]
     fn hostile_names_and_labels_stay_one_line() {
-        let guest = Arc::new(GuestMetrics::new("wasm/x"));
+        let guest = GuestMetrics::new("wasm/x");
         guest.add("a\nb c", vec![("k\"".into(), "v\n\"".into())], 1.0);
-        let mut text = String::new();
-        render(&[guest], &mut text);
-        assert!(text.contains("plugin_a_b_c{processor=\"wasm/x\",k_=\"v\\n\\\"\"} 1"));
+        let text = render(guest);
+        assert!(text.contains("plugin_a_b_c{k_=\"v\\n\\\"\",processor=\"wasm/x\"} 1"), "{text}");
+    }
+
+    #[test]
+    fn one_name_for_a_counter_and_a_histogram_is_one_family() {
+        let guest = GuestMetrics::new("wasm/x");
+        guest.add("size", vec![], 1.0);
+        guest.record("size", vec![], 7.0);
+        let text = render(guest);
+        assert_eq!(text.matches("# TYPE plugin_size ").count(), 1, "{text}");
+        assert!(text.contains("plugin_size{processor=\"wasm/x\"} 1\n") && !text.contains("plugin_size_bucket"));
     }
 }

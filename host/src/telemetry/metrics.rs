@@ -1,172 +1,151 @@
 //! The collector's own counters, under the names that dashboards for the
-//! OpenTelemetry Collector use: no `_total`, as its defaults have it.
+//! OpenTelemetry Collector use. `families` has the table of them all.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use prometheus::core::Collector;
-use prometheus::{Encoder as _, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
-
+use super::families::{self, Families};
 use super::guest::GuestMetrics;
+use super::instrument::{Counter, Gauge, Histogram, Kind, Level, Point, Snapshot, Value};
+use super::status::{Status, Statuses};
 
 /// All families; a component takes its own series when it is built.
 pub struct Metrics {
-    registry: Registry,
+    level: Level,
     started: Instant,
-    uptime: Gauge,
-    cpu: Gauge,
-    resident: IntGauge,
-    accepted: IntCounterVec,
-    refused: IntCounterVec,
-    rejected: IntCounterVec,
-    in_flight: IntGaugeVec,
-    sent: IntCounterVec,
-    send_failed: IntCounterVec,
-    enqueue_failed: IntCounterVec,
-    partial: IntCounterVec,
-    queue_size: IntGaugeVec,
-    queue_capacity: IntGaugeVec,
-    incoming: IntCounterVec,
-    outgoing: IntCounterVec,
+    families: Families,
     guests: Mutex<Vec<Arc<GuestMetrics>>>,
+    pub statuses: Statuses,
 }
 
 /// A receiver's series, for one transport.
 #[derive(Clone)]
 pub struct ReceiverMetrics {
     /// Spans that the pipeline has answered for.
-    pub accepted: IntCounter,
+    pub accepted: Counter,
     /// Spans that the pipeline has refused.
-    pub refused: IntCounter,
+    pub refused: Counter,
+    /// Spans that did not come as far as the pipeline: those that could be told
+    /// apart in requests that are malformed.
+    pub failed: Counter,
     /// Spans with ids that no back end takes, answered as partial success.
-    pub rejected: IntCounter,
+    pub rejected: Counter,
     /// Spans in the pipelines, their senders waiting.
-    pub in_flight: IntGauge,
+    pub in_flight: Gauge,
+    /// Requests by their outcome: as `accepted`, `refused` and `failed` for spans.
+    pub succeeded_requests: Counter,
+    pub refused_requests: Counter,
+    pub failed_requests: Counter,
 }
 
 /// An exporter's series.
 #[derive(Clone)]
 pub struct ExporterMetrics {
     /// Spans that the destination has taken.
-    pub sent: IntCounter,
-    /// Spans given up on after all retries, or at once where a retry is of no use.
-    pub send_failed: IntCounter,
+    pub sent: Counter,
+    send_failed: SendFailed,
     /// Spans that found the queue full.
-    pub enqueue_failed: IntCounter,
+    pub enqueue_failed: Counter,
     /// Spans that the destination has refused within an accepted request.
-    pub partial: IntCounter,
-    pub queue_size: IntGauge,
-    pub queue_capacity: IntGauge,
+    pub partial: Counter,
+    pub queue_size: Gauge,
+    pub queue_capacity: Gauge,
+    /// Requests that a consumer of the queue is sending, pauses between tries included.
+    pub in_flight: Gauge,
+    /// Spans of a request that leaves the queue.
+    pub batch_size: Histogram,
+    /// Its bytes, before they are compressed.
+    pub batch_bytes: Histogram,
+    pub status: Status,
+}
+
+/// Spans given up on after all retries, or at once where a retry is of no use.
+#[derive(Clone)]
+enum SendFailed {
+    Plain(Counter),
+    /// At level `detailed` the reason is told too.
+    ByReason {
+        id: Arc<str>,
+        family: Arc<families::Counters>,
+    },
 }
 
 /// A processor's series.
 #[derive(Clone)]
 pub struct ProcessorMetrics {
-    pub incoming: IntCounter,
-    pub outgoing: IntCounter,
+    pub incoming: Counter,
+    pub outgoing: Counter,
+    /// Time that a batch spends in the processor, waiting included.
+    pub duration: Histogram,
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
-    let family = IntCounterVec::new(Opts::new(name, help), labels)?;
-    keep(registry, family)
+impl ExporterMetrics {
+    /// Spans that are given up on, and why: a gRPC status' name where there is one.
+    pub fn send_failed(&self, spans: u64, reason: &str, permanent: bool) {
+        match &self.send_failed {
+            SendFailed::Plain(counter) => counter.inc_by(spans),
+            SendFailed::ByReason { id, family } => {
+                family.with(&[id, reason, if permanent { "true" } else { "false" }]).inc_by(spans);
+            }
+        }
+    }
 }
 
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-    let family = IntGaugeVec::new(Opts::new(name, help), labels)?;
-    keep(registry, family)
-}
-
-fn keep<F: Collector + Clone + 'static>(registry: &Registry, family: F) -> prometheus::Result<F> {
-    registry.register(Box::new(family.clone()))?;
-    Ok(family)
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new(Level::default())
+    }
 }
 
 impl Metrics {
-    /// All families, empty. It fails only if two have one name.
-    pub fn new() -> prometheus::Result<Self> {
-        let registry = Registry::new();
-        let of = &registry;
-        let receiver = ["receiver", "transport"];
-        let exporter = ["exporter"];
-        let processor = ["processor", "otel_signal"];
-        Ok(Self {
-            uptime: keep(of, Gauge::new("otelcol_process_uptime", "Seconds since the process started")?)?,
-            cpu: keep(of, Gauge::new("otelcol_process_cpu_seconds", "CPU seconds, user and system")?)?,
-            resident: keep(of, IntGauge::new("otelcol_process_memory_rss", "Resident memory in bytes")?)?,
-            accepted: counters(of, "otelcol_receiver_accepted_spans", "Spans the pipeline answered for", &receiver)?,
-            refused: counters(of, "otelcol_receiver_refused_spans", "Spans the pipeline refused", &receiver)?,
-            rejected: counters(
-                of,
-                "vespid_receiver_rejected_spans",
-                "Spans with invalid ids, taken out and reported as partial success",
-                &receiver,
-            )?,
-            in_flight: gauges(
-                of,
-                "vespid_receiver_in_flight_spans",
-                "Spans whose senders are waiting for an answer",
-                &receiver,
-            )?,
-            sent: counters(of, "otelcol_exporter_sent_spans", "Spans the destination took", &exporter)?,
-            send_failed: counters(of, "otelcol_exporter_send_failed_spans", "Spans given up on", &exporter)?,
-            enqueue_failed: counters(
-                of,
-                "otelcol_exporter_enqueue_failed_spans",
-                "Spans that found the queue full",
-                &exporter,
-            )?,
-            partial: counters(
-                of,
-                "vespid_exporter_rejected_spans",
-                "Spans the destination refused in a partial success",
-                &exporter,
-            )?,
-            queue_size: gauges(
-                of,
-                "otelcol_exporter_queue_size",
-                "Requests waiting or being sent",
-                &["exporter", "data_type"],
-            )?,
-            queue_capacity: gauges(
-                of,
-                "otelcol_exporter_queue_capacity",
-                "Requests the queue holds",
-                &["exporter", "data_type"],
-            )?,
-            incoming: counters(of, "otelcol_processor_incoming_items", "Spans into the processor", &processor)?,
-            outgoing: counters(of, "otelcol_processor_outgoing_items", "Spans out of the processor", &processor)?,
-            guests: Mutex::default(),
-            started: Instant::now(),
-            registry,
-        })
+    /// All families, empty.
+    pub fn new(level: Level) -> Self {
+        let families = Families::new(level);
+        Self { level, started: Instant::now(), families, guests: Mutex::default(), statuses: Statuses::default() }
     }
 
     pub fn receiver(&self, id: &str, transport: &str) -> ReceiverMetrics {
-        let labels = [id, transport];
+        let (of, labels) = (&self.families, [id, transport]);
+        let requests = |outcome| of.requests.with(&[id, transport, outcome]);
         ReceiverMetrics {
-            accepted: self.accepted.with_label_values(&labels),
-            refused: self.refused.with_label_values(&labels),
-            rejected: self.rejected.with_label_values(&labels),
-            in_flight: self.in_flight.with_label_values(&labels),
+            accepted: of.accepted.with(&labels),
+            refused: of.refused.with(&labels),
+            failed: of.failed.with(&labels),
+            rejected: of.rejected.with(&labels),
+            in_flight: of.in_flight.with(&labels),
+            succeeded_requests: requests("success"),
+            refused_requests: requests("refused"),
+            failed_requests: requests("failure"),
         }
     }
 
     pub fn exporter(&self, id: &str) -> ExporterMetrics {
+        let (of, typed) = (&self.families, [id, "traces"]);
+        let send_failed = if self.level < Level::Detailed {
+            SendFailed::Plain(of.send_failed.with(&[id, "", ""]))
+        } else {
+            SendFailed::ByReason { id: id.into(), family: Arc::clone(&of.send_failed) }
+        };
         ExporterMetrics {
-            sent: self.sent.with_label_values(&[id]),
-            send_failed: self.send_failed.with_label_values(&[id]),
-            enqueue_failed: self.enqueue_failed.with_label_values(&[id]),
-            partial: self.partial.with_label_values(&[id]),
-            queue_size: self.queue_size.with_label_values(&[id, "traces"]),
-            queue_capacity: self.queue_capacity.with_label_values(&[id, "traces"]),
+            sent: of.sent.with(&[id]),
+            send_failed,
+            enqueue_failed: of.enqueue_failed.with(&[id]),
+            partial: of.partial.with(&[id]),
+            queue_size: of.queue_size.with(&typed),
+            queue_capacity: of.queue_capacity.with(&typed),
+            in_flight: of.in_flight_requests.with(&typed).0,
+            batch_size: of.batch_size.with(&typed),
+            batch_bytes: of.batch_bytes.with(&typed),
+            status: self.statuses.of(&format!("exporter:{id}")),
         }
     }
 
     pub fn processor(&self, id: &str) -> ProcessorMetrics {
-        let labels = [id, "traces"];
+        let (of, labels) = (&self.families, [id, "traces"]);
         ProcessorMetrics {
-            incoming: self.incoming.with_label_values(&labels),
-            outgoing: self.outgoing.with_label_values(&labels),
+            incoming: of.incoming.with(&labels),
+            outgoing: of.outgoing.with(&labels),
+            duration: of.duration.with(&labels),
         }
     }
 
@@ -183,26 +162,50 @@ impl Metrics {
 
     /// Spans whose senders are waiting, over all receivers.
     pub fn in_flight_spans(&self) -> i64 {
-        let families = self.in_flight.collect();
-        let series = families.iter().flat_map(|family| family.get_metric());
-        series.map(|series| series.get_gauge().get_value() as i64).sum()
+        self.families.in_flight.all().iter().map(Gauge::get).sum()
     }
 
-    /// The Prometheus text.
-    pub fn render(&self) -> String {
-        self.uptime.set(self.started.elapsed().as_secs_f64());
-        if let Some((cpu, resident)) = process() {
-            self.cpu.set(cpu);
-            self.resident.set(resident);
+    /// Since when the collector runs.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Everything at this moment that the level lets be told.
+    pub fn gather(&self) -> Vec<Snapshot> {
+        if self.level == Level::None {
+            return vec![];
         }
-        let mut out = vec![];
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
-            tracing::error!(%error, "the metrics cannot be written");
-        }
-        let mut text = String::from_utf8_lossy(&out).into_owned();
+        let mut found = self.process();
+        found.extend(self.families.gather());
         let guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        super::guest::render(&guests, &mut text);
-        text
+        found.extend(super::guest::gather(&guests));
+        found
+    }
+
+    /// What the system tells of this process.
+    fn process(&self) -> Vec<Snapshot> {
+        let of = |name: &str, help, unit, kind, value| Snapshot {
+            name: name.to_owned(),
+            help,
+            unit,
+            kind,
+            points: vec![Point { labels: vec![], value }],
+        };
+        let uptime = Value::Float(self.started.elapsed().as_secs_f64());
+        let mut found =
+            vec![of("otelcol_process_uptime", "Seconds since the process started", "s", Kind::Counter, uptime)];
+        if let Some((cpu, resident)) = process() {
+            let help = "CPU seconds, user and system";
+            found.push(of("otelcol_process_cpu_seconds", help, "s", Kind::Counter, Value::Float(cpu)));
+            let help = "Resident memory in bytes";
+            found.push(of("otelcol_process_memory_rss", help, "By", Kind::Gauge, Value::Integer(resident)));
+        }
+        if let Some(bytes) = committed() {
+            let (name, help) =
+                ("otelcol_process_runtime_total_sys_memory_bytes", "Bytes the allocator has of the system");
+            found.push(of(name, help, "By", Kind::Gauge, Value::Integer(bytes)));
+        }
+        found
     }
 }
 
@@ -216,4 +219,14 @@ fn process() -> Option<(f64, i64)> {
     let pages = number(21)?;
     let (per_second, page) = (rustix::param::clock_ticks_per_second() as f64, rustix::param::page_size() as i64);
     Some((ticks as f64 / per_second, pages * page))
+}
+
+/// What mimalloc holds. It does not count what of it is in use: that would cost
+/// each allocation something.
+fn committed() -> Option<i64> {
+    let mut committed = 0;
+    let none = std::ptr::null_mut();
+    // SAFETY: it writes through those pointers that are not null, and the one is ours.
+    unsafe { libmimalloc_sys::mi_process_info(none, none, none, none, none, &mut committed, none, none) };
+    i64::try_from(committed).ok().filter(|bytes| *bytes > 0)
 }

@@ -1,10 +1,26 @@
-//! What the collector tells of itself: logs and metrics. Everybody may use it,
-//! and it uses nobody.
+//! What the collector tells of itself: logs, metrics and how its components are.
+//! Everybody may use it, and it uses nobody.
 
+mod families;
+mod gate;
 mod guest;
+mod instrument;
 mod log;
 mod metrics;
+mod otlp;
+mod prometheus;
+mod resource;
+mod status;
 
+pub use gate::LogGate;
 pub use guest::GuestMetrics;
-pub use log::{LogGate, LogSettings, start_logging};
+pub use instrument::{Counter, Distribution, Gauge, Histogram, Kind, Level, Point, Snapshot, Stopwatch, Value};
+pub use log::{LogError, LogOutput, LogSettings, Sampling, start_logging};
 pub use metrics::{ExporterMetrics, Metrics, ProcessorMetrics, ReceiverMetrics};
+pub use otlp::encode as encode_otlp;
+pub use prometheus::Exposition;
+pub use resource::Resource;
+pub use status::{Status, Statuses, Trouble};
+
+/// The instrumentation scope of all that is told.
+pub const SCOPE: &str = "vespid";

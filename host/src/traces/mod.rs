@@ -5,6 +5,7 @@
 //! one per tenant, whose bytes are those that came wherever no edit touched them.
 
 mod columns;
+mod count;
 mod edit;
 #[doc(hidden)]
 pub mod fuzz;
@@ -22,6 +23,7 @@ mod wire;
 use std::sync::Arc;
 
 pub use columns::{Packed, Read, TextColumn};
+pub use count::countable_spans;
 pub use edit::{Changed, Dropped, Edit, NewValue, Texts};
 pub use index::{Index, Kind, Owner};
 pub use message::{Message, PREFIX};

@@ -56,7 +56,7 @@ impl ServerTlsSettings {
     pub fn read(mut section: Section<'_>) -> Option<Self> {
         let (path, at) = (section.path().to_owned(), section.at().cloned());
         let (cert, key) = (pem(&mut section, "cert_file", "cert_pem"), pem(&mut section, "key_file", "key_pem"));
-        let client_ca = pem(&mut section, "client_ca_file", "client_ca_pem");
+        let client_ca = section.text("client_ca_file").map(|path| Pem::File(path.into()));
         // A server verifies nobody with these, but they are keys of its section.
         let _ = pem(&mut section, "ca_file", "ca_pem");
         let reload_client_ca = section.boolean_or("client_ca_file_reload", false);

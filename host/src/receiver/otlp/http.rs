@@ -117,17 +117,8 @@ async fn answer(intake: &Intake, request: Request<Incoming>, encoding: Encoding)
         .map_err(|error| (StatusCode::UNAUTHORIZED, RpcStatus::new(Code::Unauthenticated, error.to_string())))?;
     // Held until the answer is known: that long the bytes are here.
     let mut lease = intake.budget.lease();
-    let read = read(intake, &parts.headers, Body { incoming, lease: &mut lease });
-    let buffer = match intake.settings.http.read_timeout {
-        None => read.await?,
-        Some(limit) => {
-            tokio::time::timeout(limit, read).await.unwrap_or_else(|_| Err(failed(&BodyError::Late(limit))))?
-        }
-    };
-    let message = match encoding {
-        Encoding::Protobuf => Message::from_framed(buffer),
-        Encoding::Json => translate(buffer, intake.settings.limit, &mut lease).await?,
-    };
+    let message = message(intake, &parts.headers, Body { incoming, lease: &mut lease }, encoding).await;
+    let message = message.inspect_err(|_| intake.failed(0))?;
     intake.accept(message, &parts.headers, identity).await.map_err(|refusal| match refusal {
         Refusal::Malformed(error) => {
             (StatusCode::BAD_REQUEST, RpcStatus::malformed(format!("byte {}", error.offset), error.to_string()))
@@ -137,6 +128,22 @@ async fn answer(intake: &Intake, request: Request<Incoming>, encoding: Encoding)
             (status::to_http(status.code), status)
         }
     })
+}
+
+/// Reads the request to wire bytes.
+async fn message(intake: &Intake, headers: &HeaderMap, body: Body<'_>, encoding: Encoding) -> Result<Message, Refused> {
+    let Body { incoming, lease } = body;
+    let read = read(intake, headers, Body { incoming, lease: &mut *lease });
+    let buffer = match intake.settings.http.read_timeout {
+        None => read.await?,
+        Some(limit) => {
+            tokio::time::timeout(limit, read).await.unwrap_or_else(|_| Err(failed(&BodyError::Late(limit))))?
+        }
+    };
+    match encoding {
+        Encoding::Protobuf => Ok(Message::from_framed(buffer)),
+        Encoding::Json => translate(buffer, intake.settings.limit, lease).await,
+    }
 }
 
 fn failed(error: &BodyError) -> Refused {

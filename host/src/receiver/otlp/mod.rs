@@ -15,7 +15,7 @@ pub use settings::{Endpoint, OtlpSettings, Protocol};
 
 use crate::component::{Authenticator, ConsumeError, Consumer, Id, Identity, Outcome, Unauthenticated};
 use crate::telemetry::{Metrics, ReceiverMetrics};
-use crate::traces::{Batch, Context, Message, WireError};
+use crate::traces::{Batch, Context, Message, WireError, countable_spans};
 use crate::transport::budget::Budget;
 use crate::transport::listen::{Listener, Server};
 use crate::transport::server_tls::ServerTls;
@@ -56,8 +56,13 @@ impl Intake {
         identity: Identity,
     ) -> Result<Outcome, Refusal> {
         let context = self.context(headers, identity);
+        let wire = message.bytes();
         let received = Batch::receive(message, context, self.consumer.looks_inside());
-        let (batch, rejected) = received.map_err(Refusal::Malformed)?;
+        let (batch, rejected) = received.map_err(|error| {
+            self.failed(countable_spans(&wire));
+            Refusal::Malformed(error)
+        })?;
+        drop(wire);
         self.metrics.rejected.inc_by(rejected as u64);
         let mut account = Account { spans: batch.spans() as u64, metrics: &self.metrics, accepted: false };
         self.metrics.in_flight.add(batch.spans() as i64);
@@ -72,6 +77,12 @@ impl Intake {
         }
         account.accepted = true;
         Ok(outcome)
+    }
+
+    /// Counts a request that did not come as far as the pipelines, and the spans known of it.
+    fn failed(&self, spans: usize) {
+        self.metrics.failed.inc_by(spans as u64);
+        self.metrics.failed_requests.inc();
     }
 
     fn context(&self, headers: &::http::HeaderMap, identity: Identity) -> Arc<Context> {
@@ -98,8 +109,13 @@ struct Account<'a> {
 
 impl Drop for Account<'_> {
     fn drop(&mut self) {
-        let counter = if self.accepted { &self.metrics.accepted } else { &self.metrics.refused };
-        counter.inc_by(self.spans);
+        let Self { metrics, .. } = self;
+        let (spans, requests) = match self.accepted {
+            true => (&metrics.accepted, &metrics.succeeded_requests),
+            false => (&metrics.refused, &metrics.refused_requests),
+        };
+        spans.inc_by(self.spans);
+        requests.inc();
         self.metrics.in_flight.sub(self.spans as i64);
     }
 }

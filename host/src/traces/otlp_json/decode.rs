@@ -38,6 +38,10 @@ pub fn decode_value(json: &str) -> Result<Vec<u8>, OtlpJsonError> {
     decoder.document(&ANY_VALUE).map_err(|failure| failure.finish(json.as_bytes(), MESSAGE_LIMIT))
 }
 
+/// What the length prefixes of messages that are not at their end yet may take too
+/// much, so that the limit is exact only at the end.
+const OPEN: usize = 64;
+
 struct Decoder<'a> {
     scanner: Scanner<'a>,
     out: Vec<u8>,
@@ -61,6 +65,9 @@ impl<'a> Decoder<'a> {
         self.scanner.space();
         if self.scanner.at < self.scanner.json.len() {
             return self.scanner.unexpected("the text was expected to end here");
+        }
+        if self.out.len() > self.limit {
+            return too_large();
         }
         Ok(self.out)
     }
@@ -102,7 +109,7 @@ impl<'a> Decoder<'a> {
                 }
                 None => self.scanner.ignore()?,
             }
-            if self.out.len() > self.limit {
+            if self.out.len() > self.limit.saturating_add(OPEN) {
                 return too_large();
             }
             if !self.scanner.another(b'}')? {
@@ -149,7 +156,7 @@ impl<'a> Decoder<'a> {
         let mut item = 0;
         loop {
             self.item(field).map_err(|failure| failure.at_item(item))?;
-            if self.out.len() > self.limit {
+            if self.out.len() > self.limit.saturating_add(OPEN) {
                 return too_large();
             }
             if !self.scanner.another(b']')? {

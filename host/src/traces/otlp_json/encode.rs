@@ -1,8 +1,9 @@
 //! Wire bytes to JSON.
 //!
-//! A message's fields are noted first and then written: fields of one number may
-//! stand apart on the wire and belong in one list, and a message in several
-//! pieces is what the pieces are one behind the other.
+//! A message's fields are noted first and then written, in the order of the
+//! table whatever it was on the wire: fields of one number may stand apart there
+//! and belong in one list, and a message in several pieces is what the pieces
+//! are one behind the other.
 
 use std::ops::Range;
 
@@ -76,7 +77,7 @@ impl Encoder<'_> {
             // Of several members the last counts.
             let last = noted.last().map(|piece| piece.field);
             at += noted.len() - noted.iter().rev().take_while(|piece| Some(piece.field) == last).count();
-        } else if !is_grouped(noted) {
+        } else if !noted.is_sorted_by_key(|piece| piece.field) {
             noted.sort_by_key(|piece| piece.field);
         }
         self.fields(shape, at)?;
@@ -109,6 +110,13 @@ impl Encoder<'_> {
         let (mut at, end) = (at, self.pieces.len());
         self.out.push(b'{');
         let mut comma = false;
+        if let Some(first) = shape.fields.first().filter(|_| shape.complete)
+            && self.pieces.get(at).is_none_or(|piece| piece.field > 0)
+        {
+            self.out.extend_from_slice(first.label.as_bytes());
+            self.out.extend_from_slice(if first.repeated { b"[]" } else { b"\"\"" });
+            comma = true;
+        }
         while let Some(&Piece { field: place, .. }) = self.pieces.get(at).filter(|_| at < end) {
             let group = self.pieces.get(at..end).unwrap_or_default();
             let stop = at + group.iter().take_while(|piece| piece.field == place).count();
@@ -121,13 +129,6 @@ impl Encoder<'_> {
                 self.group(field, at..stop)?;
             }
             at = stop;
-        }
-        if let [only] = shape.fields
-            && !comma
-        {
-            // A list is written as one even where nothing is in it.
-            self.out.extend_from_slice(only.label.as_bytes());
-            self.out.extend_from_slice(b"[]");
         }
         self.out.push(b'}');
         Ok(())
@@ -228,22 +229,6 @@ impl Encoder<'_> {
         }
         self.out.push(b'"');
     }
-}
-
-/// Whether pieces of one field stand together.
-fn is_grouped(pieces: &[Piece]) -> bool {
-    let (mut seen, mut last) = (0_u32, u8::MAX);
-    for piece in pieces {
-        if piece.field != last {
-            let bit = 1 << piece.field;
-            if seen & bit != 0 {
-                return false;
-            }
-            seen |= bit;
-            last = piece.field;
-        }
-    }
-    true
 }
 
 /// A fixed number's bytes; the wire type has said how many there are.

@@ -10,6 +10,9 @@ pub(super) struct Shape {
     pub width: usize,
     /// At most one member is set, and values may hold values.
     pub is_value: bool,
+    /// The first field is written even where it is absent: who reads a list or an
+    /// attribute looks for it.
+    pub complete: bool,
 }
 
 pub(super) struct Field {
@@ -93,7 +96,11 @@ macro_rules! field {
 }
 
 const fn message(width: usize, fields: &'static [Field]) -> Shape {
-    Shape { fields, width, is_value: false }
+    Shape { fields, width, is_value: false, complete: false }
+}
+
+const fn complete(width: usize, fields: &'static [Field]) -> Shape {
+    Shape { fields, width, is_value: false, complete: true }
 }
 
 const KINDS: &[&str] = &[
@@ -108,7 +115,7 @@ const KINDS: &[&str] = &[
 const STATUS_CODES: &[&str] = &["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
 
 pub(super) static REQUEST: Shape =
-    message(0, &[field!("resourceSpans", "resource_spans", 1, [Kind::Message(&RESOURCE_SPANS)])]);
+    complete(0, &[field!("resourceSpans", "resource_spans", 1, [Kind::Message(&RESOURCE_SPANS)])]);
 
 static RESOURCE_SPANS: Shape = message(
     3,
@@ -207,7 +214,7 @@ static STATUS: Shape = message(
 );
 
 static KEY_VALUE: Shape =
-    message(1, &[field!("key", "key", 1, Kind::Text), field!("value", "value", 2, Kind::Message(&ANY_VALUE))]);
+    complete(1, &[field!("key", "key", 1, Kind::Text), field!("value", "value", 2, Kind::Message(&ANY_VALUE))]);
 
 pub(super) static ANY_VALUE: Shape = Shape {
     fields: &[
@@ -221,8 +228,9 @@ pub(super) static ANY_VALUE: Shape = Shape {
     ],
     width: 1,
     is_value: true,
+    complete: false,
 };
 
-static ARRAY: Shape = message(1, &[field!("values", "values", 1, [Kind::Message(&ANY_VALUE)])]);
+static ARRAY: Shape = complete(1, &[field!("values", "values", 1, [Kind::Message(&ANY_VALUE)])]);
 
-static KEY_VALUES: Shape = message(1, &[field!("values", "values", 1, [Kind::Message(&KEY_VALUE)])]);
+static KEY_VALUES: Shape = complete(1, &[field!("values", "values", 1, [Kind::Message(&KEY_VALUE)])]);

@@ -78,12 +78,17 @@ impl Target<'_> {
         DecompressError::Malformed(self.codec.http_name(), std::io::Error::other(error))
     }
 
-    /// Sets aside just so much more.
+    /// Sets aside just so much more. A buffer that grew large moves once more, to
+    /// where all has room: copying it again and again would hold it twice, and
+    /// pages that are never written to take no memory.
     fn make_room(&mut self, bytes: usize) -> Unpacked {
         if !(self.room)(bytes) {
             return Err(DecompressError::NoRoom);
         }
-        self.out.reserve_exact(bytes);
+        let so_far = self.out.len() - self.start;
+        let most = (self.limit + 1).saturating_sub(so_far);
+        let is_large = so_far > 0 && so_far + bytes > self.limit / 8;
+        self.out.reserve_exact(if is_large { bytes.max(most) } else { bytes });
         Ok(())
     }
 
@@ -112,7 +117,8 @@ impl Target<'_> {
     }
 
     fn gzip(&mut self, compressed: &[u8]) -> Unpacked {
-        // The last member's size, modulo 2^32, ends the file. There may be others before it.
+        // The last member's size, modulo 2^32, ends the file: there may be others before
+        // it, and a file that was cut off ends in anything.
         let size = compressed.last_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
         let done = self.at_once(size, compressed, |into| {
             let ended = deflate::gunzip(compressed, into)?;
@@ -124,7 +130,12 @@ impl Target<'_> {
     fn zstd(&mut self, compressed: &[u8]) -> Unpacked {
         // The first frame's size; others may follow.
         let told = zstd::zstd_safe::get_frame_content_size(compressed).ok().flatten();
-        if let Some(size) = told.and_then(|size| usize::try_from(size).ok())
+        let told = told.map(|size| usize::try_from(size).unwrap_or(usize::MAX));
+        // Whether it lies or not, it is not to be taken, and unpacking it is what a bomb wants.
+        if told.is_some_and(|size| size > self.limit) {
+            return Err(DecompressError::TooLarge(self.limit));
+        }
+        if let Some(size) = told
             && self.at_once(size, compressed, |into| zstd::bulk::decompress_to_buffer(compressed, into).ok())?
         {
             return Ok(());
