@@ -193,15 +193,6 @@ impl Sink {
         Self { address: ([0, 0, 0, 0], 0).into(), shared, task }
     }
 
-    /// At an address of one's own choice; `None` where the port is taken.
-    pub fn start_at(address: SocketAddr) -> Option<Self> {
-        let _inside = runtime().enter();
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(address).ok()?;
-        Some(Self::on(socket.listen(64).ok()?, None))
-    }
-
     /// A destination that answers as Tempo does.
     pub fn tempo(tempo: Tempo) -> Self {
         let sink = Self::start();

@@ -166,3 +166,53 @@ impl RoundRobin {
         Some(chosen)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exporter::proxy::Proxies;
+    use hyper_util::rt::TokioExecutor;
+
+    fn three() -> (Backends, [SocketAddr; 3]) {
+        let addresses = [1, 2, 3].map(|last| SocketAddr::from(([127, 0, 0, last], 4317)));
+        let proxies = Arc::new(Proxies::of_environment());
+        let connector = Connector { target: Target::OfRequest, tls: None, proxies, always_tunnel: true };
+        let builder = Client::builder(TokioExecutor::new());
+        let backends = Backends::each("tempo.test".into(), 4317, builder.clone(), connector.clone());
+        if let Backends::Each(all) = &backends {
+            let mut state = all.state();
+            state.looked_up = Some(Instant::now());
+            state.backends.extend(addresses.map(|address| {
+                let client = builder.build(connector.clone());
+                Backend { address, client, failures: 0, rests_until: None }
+            }));
+        }
+        (backends, addresses)
+    }
+
+    async fn turn(backends: &Backends, tried: &[SocketAddr]) -> SocketAddr {
+        backends.pick(tried).await.unwrap().1.unwrap()
+    }
+
+    #[tokio::test]
+    async fn addresses_take_turns_and_one_that_is_down_rests() {
+        let (backends, [one, two, three]) = three();
+        for expected in [one, two, three, one] {
+            assert_eq!(turn(&backends, &[]).await, expected);
+        }
+        let mut tried = vec![];
+        assert_eq!(turn(&backends, &tried).await, two);
+        assert!(backends.failed(Some(two), &mut tried), "there are others to try");
+        assert_eq!(turn(&backends, &tried).await, three);
+        for expected in [one, three, one] {
+            assert_eq!(turn(&backends, &[]).await, expected, "the second one rests");
+        }
+        assert!(backends.failed(Some(one), &mut tried));
+        assert!(!backends.failed(Some(three), &mut tried), "all were tried");
+        // With all of them down somebody is asked all the same.
+        turn(&backends, &[]).await;
+        backends.worked(Some(two));
+        assert_eq!(turn(&backends, &[]).await, two);
+        assert_eq!(turn(&backends, &[]).await, two);
+    }
+}
