@@ -71,7 +71,6 @@ fn what_cannot_be_meant_is_refused_by_its_key() {
     refused("otlp", "auth", json!({}), "has no authenticator");
     refused("otlp", "headers", json!({"a b": "c"}), "is not a header name");
     refused("otlp", "tls.tpm", json!({"enabled": true}), "TPM");
-    refused("otlp", "tls.ca_pem", json!("x"), "");
     refused("otlp", "tls.min_version", json!("2.0"), "is no TLS version");
     refused("otlp", "tls.cipher_suites", json!(["RC4"]), "is no cipher suite");
     refused("otlp", "retry_on_failure.max_elapsed_time", json!("1ms"), "is less than");

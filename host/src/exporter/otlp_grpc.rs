@@ -176,7 +176,9 @@ fn headers(settings: &ClientSettings) -> HeaderMap {
     {
         headers.insert("grpc-timeout", value);
     }
-    headers.extend(settings.headers.iter().cloned());
+    for (name, value) in &settings.headers {
+        headers.insert(name, value.clone());
+    }
     headers
 }
 
