@@ -2,6 +2,7 @@
 
 mod answers;
 mod keys;
+mod local;
 mod routes;
 mod sending;
 mod tempo;

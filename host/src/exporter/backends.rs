@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use hyper_util::client::legacy::{Builder, Client};
 
-use super::connect::{Connector, Target, lookup};
 use crate::transport::body::Ready;
+use crate::transport::connect::{Connector, Target, lookup};
 
 pub type HttpClient = Client<Connector, Ready>;
 
@@ -170,7 +170,7 @@ impl RoundRobin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exporter::proxy::Proxies;
+    use crate::transport::proxy::Proxies;
     use hyper_util::rt::TokioExecutor;
 
     fn three() -> (Backends, [SocketAddr; 3]) {

@@ -2,11 +2,11 @@
 
 mod answer;
 mod backends;
-mod connect;
 pub mod debug;
+pub mod file;
+pub mod nop;
 pub mod otlp_grpc;
 pub mod otlp_http;
-mod proxy;
 mod sending;
 mod settings;
 

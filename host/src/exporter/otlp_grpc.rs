@@ -14,7 +14,6 @@ use tonic::{Code, Status};
 
 use super::answer::{self, Failure};
 use super::backends::Backends;
-use super::connect::{Connector, Target};
 use super::sending::{Destination, Drain, Sending};
 use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, pack, root_cause};
 use crate::component::{Authorizer, BoxFuture, ConsumeError, Exporter, Id, Outcome};
@@ -23,6 +22,7 @@ use crate::telemetry::ExporterMetrics;
 use crate::traces::{PREFIX, Parcel};
 use crate::transport::body::Ready;
 use crate::transport::compress::{Codec, Compression};
+use crate::transport::connect::{Connector, Target};
 use crate::transport::tls::{ClientTls, TlsError, TlsSettings};
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";

@@ -14,7 +14,6 @@ use tokio::sync::Semaphore;
 
 use super::answer::{self, Failure};
 use super::backends::HttpClient;
-use super::connect::{Connector, Target};
 use super::sending::{Destination, Drain, Sending};
 use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, pack, root_cause};
 use crate::component::{Authorizer, BoxFuture, ConsumeError, Exporter, Id, Outcome};
@@ -23,6 +22,7 @@ use crate::telemetry::ExporterMetrics;
 use crate::traces::{Parcel, encode_request};
 use crate::transport::body::Ready;
 use crate::transport::compress::{Codec, Compression};
+use crate::transport::connect::{Connector, Target};
 use crate::transport::status::parse_retry_after;
 use crate::transport::tls::{ClientTls, TlsError, TlsSettings};
 

@@ -52,6 +52,11 @@ struct RetrySettings {
 }
 
 impl SendingSettings {
+    /// Neither queue nor retries: the sender does both.
+    pub fn direct() -> Self {
+        Self { queue: None, retry: None, retry_exhausted: false }
+    }
+
     pub fn read(section: &mut Section<'_>) -> Self {
         let (retry, retry_exhausted) = read_retry(section);
         Self { queue: read_queue(section), retry, retry_exhausted }
@@ -182,8 +187,9 @@ struct Place<'a> {
     size: i64,
     /// Whether a consumer has it.
     sending: bool,
-    /// What the spans that are left failed of: a status' name, and whether a retry is of no use.
-    failure: (&'static str, bool),
+    /// Why the spans that are left were not sent: a status' name, and whether a
+    /// retry is of no use.
+    failed: (&'static str, bool),
 }
 
 impl Place<'_> {
@@ -199,8 +205,7 @@ impl Drop for Place<'_> {
             self.metrics.in_flight.sub(1);
         }
         if self.spans > 0 {
-            let (reason, permanent) = self.failure;
-            self.metrics.send_failed(self.spans, reason, permanent);
+            self.metrics.send_failed(self.spans, self.failed.0, self.failed.1);
         }
     }
 }
@@ -229,9 +234,8 @@ impl Sending {
         };
         let _room = self.enter(size, parcel.spans).await?;
         self.metrics.queue_size.add(size as i64);
-        let failure = ("Canceled", false);
-        let (metrics, spans, size) = (&self.metrics, parcel.spans as u64, size as i64);
-        let mut place = Place { metrics, spans, size, sending: false, failure };
+        let (metrics, spans) = (&self.metrics, parcel.spans as u64);
+        let mut place = Place { metrics, spans, size: size as i64, sending: false, failed: ("Canceled", false) };
         let Ok(_consumer) = self.consumers.acquire().await else {
             return Err(ConsumeError::retryable("the collector is shutting down"));
         };
@@ -239,11 +243,11 @@ impl Sending {
         self.metrics.in_flight.add(1);
         self.metrics.batch_size.record(parcel.spans as f64);
         self.metrics.batch_bytes.record(parcel.message.len() as f64);
-        let delivered = self.deliver(parcel, to, &mut place).await;
-        if let Err(error) = &delivered {
-            place.failure = (error.reason(), !error.retryable);
+        let sent = self.deliver(parcel, to, &mut place).await;
+        if let Err(error) = &sent {
+            place.failed = (error.reason(), !error.retryable);
         }
-        delivered
+        sent
     }
 
     /// Sends a parcel, in parts where the destination wants it so. What cannot be
@@ -301,7 +305,7 @@ impl Sending {
             self.metrics.enqueue_failed.inc_by(spans as u64);
             let message = format!("the request is larger than the queue of exporter `{}`", self.id);
             let error = ConsumeError::permanent(message);
-            self.rejected(&error, spans as u64);
+            self.rejected(&error, spans);
             return Err(error);
         }
         // Bounded by the queue's size, which fits.
@@ -312,14 +316,14 @@ impl Sending {
             Err(_) => {
                 self.metrics.enqueue_failed.inc_by(spans as u64);
                 let error = ConsumeError::retryable("sending queue is full");
-                self.rejected(&error, spans as u64);
+                self.rejected(&error, spans);
                 Err(error)
             }
         }
     }
 
     /// What every runbook looks for.
-    fn rejected(&self, error: &ConsumeError, spans: u64) {
+    fn rejected(&self, error: &ConsumeError, spans: usize) {
         let (exporter, rejected_items) = (&self.id, spans);
         tracing::error!(%exporter, %error, rejected_items, "Exporting failed. Rejecting data.");
     }
@@ -352,7 +356,7 @@ impl Sending {
                 _ => None,
             };
             let Some(wait) = wait else {
-                self.rejected(error, parcel.spans as u64);
+                self.rejected(error, parcel.spans);
                 return Err(failure);
             };
             tracing::info!(
@@ -364,7 +368,7 @@ impl Sending {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.drain.begun() => {
-                    self.rejected(error, parcel.spans as u64);
+                    self.rejected(error, parcel.spans);
                     return Err(failure);
                 }
             }

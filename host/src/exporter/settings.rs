@@ -7,9 +7,9 @@ use hyper_util::client::legacy::{Builder, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::SendingSettings;
-use super::proxy::{self, Proxies};
 use crate::config::{Reference, Section};
 use crate::transport::compress::Compression;
+use crate::transport::proxy::{self, Proxies};
 use crate::transport::tls::TlsSettings;
 
 #[derive(Debug, Clone)]
