@@ -268,3 +268,53 @@ fn a_call_can_wait_for_its_destination_instead_of_failing() {
     sink.wait(1);
     collector.finish();
 }
+
+#[test]
+fn a_connection_that_went_dead_is_found_out_by_pings() {
+    let secure = identity("tempo.test");
+    let sink = Sink::start_tls(secure.acceptor.clone());
+    let proxy = Proxy::start(sink.address);
+    sink.answer(Reply::Hold);
+    let settings = json!({
+        "endpoint": "https://tempo.test:4318", "proxy_url": format!("http://{}", proxy.address),
+        "tls": {"ca_pem": secure.ca_pem}, "timeout": "0s", "retry_on_failure": {"enabled": false},
+        "http2_read_idle_timeout": "100ms", "http2_ping_timeout": "100ms",
+    });
+    let collector = start("otlphttp", settings, []);
+    let pending = collector.start_send(&request(spans(1)));
+    sink.wait(1);
+    proxy.freeze();
+    pending.answer().expect(Code::Unavailable, "cannot be reached");
+    collector.finish();
+}
+
+#[test]
+fn no_more_connections_are_made_than_the_config_allows() {
+    let sink = Sink::start();
+    sink.answer(Reply::Hold);
+    let collector = start("otlphttp", to_http(&sink), [("max_conns_per_host", json!(2))]);
+    let pending: Vec<_> = (0..5).map(|_| collector.start_send(&request(spans(1)))).collect();
+    sink.wait(2);
+    collector.wait_for_metric("otelcol_exporter_queue_size", &[], 5);
+    assert_eq!(sink.received().len(), 2);
+    sink.release();
+    pending.into_iter().for_each(|one| drop(one.answer().expect_ok().clone()));
+    let connections: std::collections::HashSet<usize> = sink.wait(5).iter().map(|it| it.connection).collect();
+    assert!(connections.len() <= 2, "{connections:?}");
+    collector.finish();
+}
+
+#[test]
+fn credentials_that_go_without_tls_are_warned_of() {
+    let client = json!({"client_auth": {"username": "a", "password": "b"}});
+    let warned = |endpoint: &str| {
+        let collector = Setup::new()
+            .set("extensions.basicauth", client.clone())
+            .set("service.extensions", json!(["health_check", "basicauth"]))
+            .exporter("otlp", with(to(endpoint), [("auth.authenticator", json!("basicauth"))]))
+            .start();
+        collector.finish().log.contains("credentials go to the destination without TLS")
+    };
+    assert!(warned("tempo.test:4317"));
+    assert!(!warned("127.0.0.1:4317") && !warned("https://tempo.test:4317"));
+}

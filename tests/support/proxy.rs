@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::runtime;
@@ -13,6 +14,7 @@ use super::runtime;
 pub struct Proxy {
     pub address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
+    frozen: watch::Sender<bool>,
     task: AbortHandle,
 }
 
@@ -27,8 +29,14 @@ impl Proxy {
         let listener = runtime().block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let heads = Arc::default();
-        let task = runtime().spawn(serve(listener, to, Arc::clone(&heads))).abort_handle();
-        Self { address, heads, task }
+        let frozen = watch::Sender::new(false);
+        let task = runtime().spawn(serve(listener, to, Arc::clone(&heads), frozen.subscribe())).abort_handle();
+        Self { address, heads, frozen, task }
+    }
+
+    /// Carries nothing any more, and closes nothing: as a network that broke.
+    pub fn freeze(&self) {
+        self.frozen.send_replace(true);
     }
 
     /// First lines and headers of what was asked of it.
@@ -37,14 +45,19 @@ impl Proxy {
     }
 }
 
-async fn serve(listener: TcpListener, to: SocketAddr, heads: Arc<Mutex<Vec<String>>>) {
+async fn serve(listener: TcpListener, to: SocketAddr, heads: Arc<Mutex<Vec<String>>>, frozen: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(carry(stream, to, Arc::clone(&heads)));
+        connections.spawn(carry(stream, to, Arc::clone(&heads), frozen.clone()));
     }
 }
 
-async fn carry(mut stream: TcpStream, to: SocketAddr, heads: Arc<Mutex<Vec<String>>>) -> std::io::Result<()> {
+async fn carry(
+    mut stream: TcpStream,
+    to: SocketAddr,
+    heads: Arc<Mutex<Vec<String>>>,
+    mut frozen: watch::Receiver<bool>,
+) -> std::io::Result<()> {
     let mut head = vec![];
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);
@@ -58,6 +71,8 @@ async fn carry(mut stream: TcpStream, to: SocketAddr, heads: Arc<Mutex<Vec<Strin
     } else {
         other.write_all(&head).await?;
     }
-    tokio::io::copy_bidirectional(&mut stream, &mut other).await?;
-    Ok(())
+    tokio::select! {
+        carried = tokio::io::copy_bidirectional(&mut stream, &mut other) => carried.map(drop),
+        () = async { drop(frozen.wait_for(|frozen| *frozen).await) } => std::future::pending().await,
+    }
 }

@@ -23,7 +23,7 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 const MOST: usize = 256;
 
 pub enum Backends {
-    One(HttpClient),
+    One(Box<HttpClient>),
     Each(Arc<RoundRobin>),
 }
 
@@ -60,7 +60,7 @@ impl Backends {
     /// Whose turn it is, and under which address; `tried` are those that just failed.
     pub async fn pick(&self, tried: &[SocketAddr]) -> Result<(HttpClient, Option<SocketAddr>), String> {
         match self {
-            Self::One(client) => Ok((client.clone(), None)),
+            Self::One(client) => Ok((HttpClient::clone(client), None)),
             Self::Each(all) => {
                 all.refresh().await?;
                 all.turn(tried).map(|(client, address)| (client, Some(address))).ok_or_else(|| "no address".to_owned())
