@@ -186,8 +186,8 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn measure_all(&self, systems: &[System]) -> Vec<Row> {
-        use Scenario::{Chain, None, Plugin, Rate10k, Start};
-        let mut scenarios = vec![None, Plugin, Chain, Rate10k, Start];
+        use Scenario::{Chain, Gzip, Http, Json, None, Plugin, Rate10k, Start, Zstd};
+        let mut scenarios = vec![None, Plugin, Chain, Gzip, Zstd, Http, Json, Rate10k, Start];
         if !self.options.scenario.is_empty() {
             scenarios.retain(|scenario| self.options.scenario.contains(scenario));
         }
@@ -231,8 +231,11 @@ impl Bench<'_> {
             streams: self.options.streams.into(),
             rate: scenario.rate(),
             frame: self.options.frame.map(|frame| frame as usize),
+            wire: scenario.wire(),
         };
-        let loader = Loader::start(listen, load, self.batches.clone())?;
+        let bodies = Arc::new(batches::on_wire(&self.batches, scenario.wire())?);
+        let bytes_before = self.sink.counts.bytes.load(Ordering::Relaxed);
+        let loader = Loader::start(listen, load, bodies)?;
         thread::sleep(Duration::from_secs_f64(self.options.warm_up));
 
         let acknowledged = || loader.outcome.acknowledged.load(Ordering::Relaxed);
@@ -248,12 +251,14 @@ impl Bench<'_> {
             eprintln!("  {failure}");
         }
         let delivered = self.sink.counts.spans.load(Ordering::Relaxed) - delivered_before;
+        let bytes = self.sink.counts.bytes.load(Ordering::Relaxed) - bytes_before;
         let cpu = cpu_after - cpu_before;
         Ok(Measurement {
             cpu_us_per_span: cpu.as_secs_f64() * 1e6 / spans,
             spans_per_second: spans / elapsed.as_secs_f64(),
             cpu_percent: 100.0 * cpu.as_secs_f64() / elapsed.as_secs_f64(),
             peak_mib: peak as f64 / f64::from(1 << 20),
+            bytes_per_span: bytes as f64 / delivered.max(1) as f64,
             failed: outcome.failed.load(Ordering::Relaxed),
             lost: outcome.acknowledged.load(Ordering::Relaxed).saturating_sub(delivered),
         })
@@ -266,7 +271,7 @@ impl Bench<'_> {
         let started = Instant::now();
         let mut process = self.start(system, scenario, listen)?;
         process.wait_until_accepting(listen)?;
-        runtime.block_on(loader::first_answer(listen)).with_context(|| process.end_of_output())?;
+        runtime.block_on(loader::first_answer(listen, scenario.wire())).with_context(|| process.end_of_output())?;
         Ok(started.elapsed())
     }
 

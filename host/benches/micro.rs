@@ -22,7 +22,9 @@ use prost::Message as _;
 use vespid::component::Processor as _;
 use vespid::plugin::{Clockwork, Limits, Module, OnError, PluginSettings};
 use vespid::telemetry::Metrics;
-use vespid::traces::{Batch, Context, Edit, Index, Message, NewValue, Owner, Parcel, Texts, split};
+use vespid::traces::{
+    Batch, Context, Edit, Index, Message, NewValue, Owner, Parcel, Texts, decode_request, encode_request, split,
+};
 
 criterion_group!(benches, traces, plugins);
 criterion_main!(benches);
@@ -42,6 +44,7 @@ fn traces(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Elements(spans as u64));
         ours(&mut group, &message, spans);
+        json(&mut group, &message);
         native(&mut group, &wire);
         group.finish();
     }
@@ -116,6 +119,17 @@ fn ours(group: &mut Group, message: &Message, spans: usize) {
         let name = BenchmarkId::new("split", limit);
         group.bench_function(name, |bencher| bencher.iter(|| split(message, limit, usize::MAX)));
     }
+}
+
+/// OTLP JSON in and out, beside the same text as a tree.
+fn json(group: &mut Group, message: &Message) {
+    let json = encode_request(message).expect("the request is valid");
+    group.bench_function("json-decode", |bencher| bencher.iter(|| decode_request(&json, usize::MAX)));
+    group.bench_function("json-encode", |bencher| bencher.iter(|| encode_request(message)));
+    let tree = || serde_json::from_slice::<serde_json::Value>(&json).expect("it is JSON");
+    group.bench_function("json-decode-tree", |bencher| bencher.iter(tree));
+    let tree = tree();
+    group.bench_function("json-encode-tree", |bencher| bencher.iter(|| serde_json::to_vec(&tree)));
 }
 
 fn edited(mut batch: Batch, edits: impl Fn(&Index) -> Vec<Edit>) -> Vec<Parcel> {

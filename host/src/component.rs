@@ -2,11 +2,14 @@
 //! carries a batch one way and the answer the other: a receiver tells its
 //! sender OK only when the last of these futures has said so.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::{ComponentId, Problem, Reference};
 use crate::traces::{Batch, Context, Parcel};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -16,7 +19,7 @@ pub type Id = std::sync::Arc<str>;
 
 /// Takes a batch and answers for it: `Ok` once every destination has it.
 pub trait Consumer: Send + Sync {
-    fn consume(&self, batch: Batch) -> BoxFuture<'_, Result<(), ConsumeError>>;
+    fn consume(&self, batch: Batch) -> BoxFuture<'_, Result<Outcome, ConsumeError>>;
 
     /// Whether some processor will look into the batch, so that the receiver's
     /// walk makes the index too.
@@ -34,17 +37,59 @@ pub trait Processor: Send + Sync {
 
 /// Hands spans to a destination; `Ok` when the destination has them.
 pub trait Exporter: Send + Sync {
-    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<(), ConsumeError>>;
+    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>>;
+}
+
+/// What a good answer still has to say: the spans that were not taken, whose
+/// number and reason travel back to the sender as OTLP's partial success.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    pub rejected: usize,
+    /// Why; with no span rejected, a warning.
+    pub message: String,
+}
+
+/// No more of what destinations say is passed on.
+const LONGEST_MESSAGE: usize = 4 << 10;
+
+impl Outcome {
+    pub fn rejected(rejected: usize, message: impl Into<String>) -> Self {
+        Self { rejected, message: message.into() }
+    }
+
+    /// The outcome of two batches of different spans.
+    pub fn and(mut self, other: Self) -> Self {
+        self.rejected += other.rejected;
+        self.say(&other.message)
+    }
+
+    /// The outcome of one batch at two destinations.
+    pub fn beside(mut self, other: Self) -> Self {
+        self.rejected = self.rejected.max(other.rejected);
+        self.say(&other.message)
+    }
+
+    fn say(mut self, more: &str) -> Self {
+        if self.message.is_empty() {
+            self.message = more.to_owned();
+        } else if !more.is_empty() && !self.message.contains(more) && self.message.len() < LONGEST_MESSAGE {
+            self.message = format!("{}; {more}", self.message);
+        }
+        self
+    }
 }
 
 /// Lets a request in by its headers, before its body is read: an extension that
 /// a receiver's `auth.authenticator` names.
 pub trait Authenticator: Send + Sync {
-    fn authenticate(&self, headers: &http::HeaderMap) -> Result<(), Unauthenticated>;
+    fn authenticate<'a>(&'a self, headers: &'a http::HeaderMap) -> BoxFuture<'a, Result<Identity, Unauthenticated>>;
 
     /// What `WWW-Authenticate` asks a refused client for.
     fn challenge(&self) -> &str;
 }
+
+/// What an authenticator knows of a sender, by name: `username`, `subject`.
+pub type Identity = Vec<(String, String)>;
 
 /// Why a request was not let in; it never holds what the request showed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +100,78 @@ pub struct Unauthenticated(pub &'static str);
 /// exporter's `auth.authenticator` names.
 pub trait Authorizer: Send + Sync {
     fn authorize(&self, headers: &mut http::HeaderMap, context: &Context) -> Result<(), ConsumeError>;
+}
+
+/// What an extension can do for receivers and exporters.
+#[derive(Clone, Default)]
+pub struct Extension {
+    pub authenticator: Option<Arc<dyn Authenticator>>,
+    pub authorizer: Option<Arc<dyn Authorizer>>,
+}
+
+/// What became of an extension of the config.
+pub enum Built {
+    /// `service.extensions` does not list it.
+    NotListed,
+    /// Why was told before.
+    Failed,
+    Done(Extension),
+}
+
+/// The extensions of the config.
+#[derive(Default)]
+pub struct Extensions {
+    known: HashMap<ComponentId, Built>,
+}
+
+impl Extensions {
+    pub fn insert(&mut self, id: ComponentId, built: Built) {
+        self.known.insert(id, built);
+    }
+
+    /// What lets requests in under the name that stands at `path`.
+    pub fn authenticator(&self, path: &str, named: &Reference) -> Result<Arc<dyn Authenticator>, Problem> {
+        self.find(path, named)?.authenticator.clone().ok_or_else(|| {
+            let message = format!("requested authenticator \"{}\" is not a server authenticator", named.id);
+            problem(path, named, message, "it is for exporters; a receiver wants one that checks what comes in")
+        })
+    }
+
+    /// What gives requests their credentials under the name that stands at `path`.
+    pub fn authorizer(&self, path: &str, named: &Reference) -> Result<Arc<dyn Authorizer>, Problem> {
+        self.find(path, named)?.authorizer.clone().ok_or_else(|| {
+            let message = format!("requested authenticator \"{}\" is not a client authenticator", named.id);
+            problem(path, named, message, "it is for receivers; an exporter wants one that shows credentials")
+        })
+    }
+
+    fn find(&self, path: &str, named: &Reference) -> Result<&Extension, Problem> {
+        let id = &named.id;
+        match self.known.get(id) {
+            Some(Built::Done(extension)) => Ok(extension),
+            Some(Built::Failed) => {
+                let message = format!("failed to resolve authenticator \"{id}\": it cannot be started");
+                Err(problem(path, named, message, ""))
+            }
+            Some(Built::NotListed) => {
+                let message = format!("failed to resolve authenticator \"{id}\": it is not started");
+                Err(problem(path, named, message, format!("add `{id}` to `service.extensions`")))
+            }
+            None => {
+                let message = format!("failed to resolve authenticator \"{id}\": authenticator not found");
+                Err(problem(
+                    path,
+                    named,
+                    message,
+                    format!("add `{id}:` under `extensions` and to `service.extensions`"),
+                ))
+            }
+        }
+    }
+}
+
+fn problem(path: &str, named: &Reference, message: String, hint: impl Into<String>) -> Problem {
+    Problem::new(path, message).at(&named.at).hint(hint)
 }
 
 /// A background task of a component: it ends when its handle is dropped.

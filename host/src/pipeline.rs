@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use crate::component::{BoxFuture, ConsumeError, Consumer, Exporter, Processor};
+use crate::component::{BoxFuture, ConsumeError, Consumer, Exporter, Outcome, Processor};
 use crate::traces::Batch;
 
 pub struct Pipeline {
@@ -14,12 +14,12 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    async fn run(&self, mut batch: Batch) -> Result<(), ConsumeError> {
+    async fn run(&self, mut batch: Batch) -> Result<Outcome, ConsumeError> {
         for processor in &self.processors {
             batch = processor.process(batch).await?;
         }
         if batch.spans() == 0 {
-            return Ok(());
+            return Ok(Outcome::default());
         }
         let mut parcels = batch.finish();
         if let ([exporter], 1) = (self.exporters.as_slice(), parcels.len())
@@ -27,18 +27,28 @@ impl Pipeline {
         {
             return exporter.export(parcel).await;
         }
-        let sends = parcels.iter().flat_map(|parcel| self.exporters.iter().map(|to| to.export(parcel.clone())));
-        join(join_all(sends).await)
+        let everywhere = parcels.iter().map(async |parcel| {
+            let sends = self.exporters.iter().map(|to| to.export(parcel.clone()));
+            join(join_all(sends).await, Outcome::beside)
+        });
+        join(join_all(everywhere).await, Outcome::and)
     }
 }
 
+type Answer = Result<Outcome, ConsumeError>;
+
 /// One answer for several: `Ok` if all are.
-fn join(answers: Vec<Result<(), ConsumeError>>) -> Result<(), ConsumeError> {
-    answers.into_iter().filter_map(Result::err).reduce(ConsumeError::join).map_or(Ok(()), Err)
+fn join(answers: Vec<Answer>, both: impl Fn(Outcome, Outcome) -> Outcome) -> Answer {
+    let joined = answers.into_iter().reduce(|one, other| match (one, other) {
+        (Ok(one), Ok(other)) => Ok(both(one, other)),
+        (Err(one), Err(other)) => Err(one.join(other)),
+        (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+    });
+    joined.unwrap_or_else(|| Ok(Outcome::default()))
 }
 
 impl Consumer for Pipeline {
-    fn consume(&self, batch: Batch) -> BoxFuture<'_, Result<(), ConsumeError>> {
+    fn consume(&self, batch: Batch) -> BoxFuture<'_, Answer> {
         Box::pin(self.run(batch))
     }
 
@@ -51,11 +61,12 @@ impl Consumer for Pipeline {
 pub struct FanOut(pub Vec<Arc<Pipeline>>);
 
 impl Consumer for FanOut {
-    fn consume(&self, batch: Batch) -> BoxFuture<'_, Result<(), ConsumeError>> {
+    fn consume(&self, batch: Batch) -> BoxFuture<'_, Answer> {
         match self.0.as_slice() {
             [pipeline] => pipeline.consume(batch),
             pipelines => Box::pin(async move {
-                join(join_all(pipelines.iter().map(|pipeline| pipeline.consume(batch.clone()))).await)
+                let all = pipelines.iter().map(|pipeline| pipeline.consume(batch.clone()));
+                join(join_all(all).await, Outcome::beside)
             }),
         }
     }
@@ -71,11 +82,23 @@ mod tests {
 
     #[test]
     fn one_retryable_answer_makes_all_of_it_worth_a_retry() {
-        let both = join(vec![Ok(()), Err(ConsumeError::permanent("a")), Err(ConsumeError::retryable("b"))]);
+        let join = |answers| super::join(answers, Outcome::beside);
+        let fine = || Ok(Outcome::default());
+        let both = join(vec![fine(), Err(ConsumeError::permanent("a")), Err(ConsumeError::retryable("b"))]);
         let error = both.unwrap_err();
         assert!(error.retryable);
         assert_eq!(error.message, "b; a");
         assert!(!join(vec![Err(ConsumeError::permanent("a"))]).unwrap_err().retryable);
-        assert_eq!(join(vec![Ok(()), Ok(())]), Ok(()));
+        assert_eq!(join(vec![fine(), fine()]), fine());
+    }
+
+    #[test]
+    fn what_was_rejected_is_counted_once_for_each_span() {
+        let two = || Ok(Outcome::rejected(2, "old"));
+        let three = || Ok(Outcome::rejected(3, "young"));
+        let beside = super::join(vec![two(), three()], Outcome::beside).unwrap();
+        assert_eq!(beside, Outcome::rejected(3, "old; young"), "the same spans at two destinations");
+        let and = super::join(vec![two(), Ok(Outcome::default()), two()], Outcome::and).unwrap();
+        assert_eq!(and, Outcome::rejected(4, "old"), "the spans of two tenants");
     }
 }

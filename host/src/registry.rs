@@ -2,17 +2,22 @@
 //! One `match` per kind of component maps a type's name to its constructor.
 
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::sync::Arc;
 
-use crate::component::{Exporter, Id};
+use crate::component::{Authenticator, Authorizer, Built, Exporter, Extension, Extensions, Id};
 use crate::config::{Component, ComponentId, Config, Position, Problem, Problems, Section, Value};
 use crate::exporter::debug::{self, DebugExporter, Verbosity};
-use crate::exporter::otlp_grpc::{self, OtlpGrpcExporter};
-use crate::exporter::otlp_http::{self, OtlpHttpExporter};
+use crate::exporter::otlp_grpc::{self, GrpcSettings, OtlpGrpcExporter};
+use crate::exporter::otlp_http::{self, HttpSettings, OtlpHttpExporter};
 use crate::exporter::{ClientSettings, Drain};
+use crate::extension::FileError;
+use crate::extension::basic_auth::{BasicAuthClient, BasicAuthServer, BasicAuthSettings};
+use crate::extension::bearer_token::{BearerToken, BearerTokenSettings};
+use crate::extension::headers_setter::{HeadersSetter, HeadersSetterSettings};
 use crate::extension::health_check::HealthSettings;
-use crate::extension::pprof;
 use crate::extension::zpages::ZpagesSettings;
+use crate::extension::{Port, pprof};
 use crate::plugin::{Clockwork, LoadError, Module, PluginSettings};
 use crate::receiver::otlp::OtlpSettings;
 use crate::telemetry::Metrics;
@@ -21,7 +26,8 @@ use crate::transport::tls::TlsError;
 pub const RECEIVERS: &[&str] = &["otlp"];
 pub const PROCESSORS: &[&str] = &["wasm"];
 pub const EXPORTERS: &[&str] = &["debug", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
-pub const EXTENSIONS: &[&str] = &["health_check", "healthcheckv2", "pprof", "zpages"];
+pub const EXTENSIONS: &[&str] =
+    &["basicauth", "bearertokenauth", "headers_setter", "health_check", "healthcheckv2", "pprof", "zpages"];
 
 /// All settings, read and checked; nothing is opened or loaded yet.
 #[derive(Default)]
@@ -32,17 +38,31 @@ pub struct Blueprint {
     pub extensions: HashMap<ComponentId, ExtensionSettings>,
 }
 
-pub enum ExtensionSettings {
-    Health(HealthSettings),
-    Zpages(ZpagesSettings),
-    /// It does nothing here.
-    Pprof,
+impl ExtensionSettings {
+    /// The ports that it will open.
+    pub fn ports(&mut self) -> Vec<&mut Port> {
+        match self {
+            Self::Health(settings) => settings.0.iter_mut().map(|server| &mut server.port).collect(),
+            Self::Zpages(settings) => vec![&mut settings.port],
+            _ => vec![],
+        }
+    }
 }
 
 pub enum ExporterSettings {
     Debug(Verbosity),
-    Grpc(ClientSettings),
-    Http(ClientSettings),
+    Grpc(GrpcSettings),
+    Http(HttpSettings),
+}
+
+pub enum ExtensionSettings {
+    Health(HealthSettings),
+    BasicAuth(BasicAuthSettings),
+    BearerToken(BearerTokenSettings),
+    HeadersSetter(HeadersSetterSettings),
+    Zpages(ZpagesSettings),
+    /// It does nothing here.
+    Pprof,
 }
 
 /// Reads every component's settings; what is wrong is in `problems`, all of it.
@@ -76,19 +96,24 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
     }
     for (component, section) in sections(&config.extensions, problems) {
         let settings = match component.id.kind.as_str() {
-            "health_check" => ExtensionSettings::Health(HealthSettings::read(section)),
-            "healthcheckv2" => ExtensionSettings::Health(HealthSettings::read_v2(section)),
+            "health_check" => Some(ExtensionSettings::Health(HealthSettings::read(section))),
+            "healthcheckv2" => Some(ExtensionSettings::Health(HealthSettings::read_v2(section))),
             "pprof" => {
                 pprof::read(section);
-                ExtensionSettings::Pprof
+                Some(ExtensionSettings::Pprof)
             }
-            "zpages" => ExtensionSettings::Zpages(ZpagesSettings::read(section)),
+            "zpages" => Some(ExtensionSettings::Zpages(ZpagesSettings::read(section))),
+            "basicauth" => BasicAuthSettings::read(section).map(ExtensionSettings::BasicAuth),
+            "bearertokenauth" => BearerTokenSettings::read(section).map(ExtensionSettings::BearerToken),
+            "headers_setter" => Some(ExtensionSettings::HeadersSetter(HeadersSetterSettings::read(section))),
             _ => {
                 unknown("extension", component, EXTENSIONS, problems);
-                continue;
+                None
             }
         };
-        blueprint.extensions.insert(component.id.clone(), settings);
+        if let Some(settings) = settings {
+            blueprint.extensions.insert(component.id.clone(), settings);
+        }
     }
     for component in &config.connectors {
         unknown("connector", component, &[], problems);
@@ -115,18 +140,121 @@ fn unknown(kind: &str, component: &Component, known: &[&str], problems: &Problem
     problems.error(Problem::new(&component.path, message).at(&component.at).hint(hint));
 }
 
+/// Builds the extensions that receivers and exporters can name; what else
+/// `service.extensions` lists stays in the blueprint.
+pub fn extensions(config: &Config, blueprint: &mut Blueprint, problems: &Problems) -> Extensions {
+    let mut built = Extensions::default();
+    let mut chained = vec![];
+    for component in &config.extensions {
+        built.insert(component.id.clone(), Built::NotListed);
+        if !config.service.extensions.iter().any(|listed| listed.id == component.id) {
+            continue;
+        }
+        let settings = match blueprint.extensions.remove(&component.id) {
+            Some(ExtensionSettings::BasicAuth(BasicAuthSettings::Server { file, inline })) => {
+                BasicAuthServer::new(file, inline).map(|it| server(Arc::new(it)))
+            }
+            Some(ExtensionSettings::BasicAuth(BasicAuthSettings::Client { username, password })) => {
+                BasicAuthClient::new(&username, &password).map(|it| client(Arc::new(it)))
+            }
+            Some(ExtensionSettings::BearerToken(settings)) => BearerToken::new(settings).map(|it| {
+                let token = Arc::new(it);
+                Extension { authenticator: Some(token.clone()), authorizer: Some(token) }
+            }),
+            Some(ExtensionSettings::HeadersSetter(settings)) => {
+                chained.push((component, settings));
+                continue;
+            }
+            Some(other) => {
+                blueprint.extensions.insert(component.id.clone(), other);
+                continue;
+            }
+            None => continue,
+        };
+        finish_extension(component, settings, &mut built, problems);
+    }
+    build_chain(chained, &mut built, problems);
+    built
+}
+
+fn server(authenticator: Arc<dyn Authenticator>) -> Extension {
+    Extension { authenticator: Some(authenticator), authorizer: None }
+}
+
+fn client(authorizer: Arc<dyn Authorizer>) -> Extension {
+    Extension { authenticator: None, authorizer: Some(authorizer) }
+}
+
+fn finish_extension(
+    component: &Component,
+    outcome: Result<Extension, FileError>,
+    built: &mut Extensions,
+    problems: &Problems,
+) {
+    match outcome {
+        Ok(extension) => built.insert(component.id.clone(), Built::Done(extension)),
+        Err(error) => {
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            problems.error(Problem::new(&component.path, format!("{error}{cause}")).at(&component.at));
+            built.insert(component.id.clone(), Built::Failed);
+        }
+    }
+}
+
+/// A `headers_setter` may stand on another one: each is built when what it
+/// stands on is, and what is left over goes in a circle or stands on nothing.
+fn build_chain(mut waiting: Vec<(&Component, HeadersSetterSettings)>, built: &mut Extensions, problems: &Problems) {
+    loop {
+        let before = waiting.len();
+        let mut left = vec![];
+        for (component, settings) in waiting {
+            let path = format!("{}.additional_auth", component.path);
+            let below = settings.additional.as_ref().map(|named| built.authorizer(&path, named)).transpose();
+            match below {
+                Ok(below) => {
+                    let setter = HeadersSetter::new(settings, below).map(|it| client(Arc::new(it)));
+                    finish_extension(component, setter, built, problems);
+                }
+                Err(problem) => left.push((component, settings, problem)),
+            }
+        }
+        if left.len() == before {
+            left.into_iter().for_each(|(.., problem)| problems.error(problem));
+            return;
+        }
+        waiting = left.into_iter().map(|(component, settings, _)| (component, settings)).collect();
+    }
+}
+
 /// Builds an exporter.
 pub fn exporter(
-    id: Id,
+    component: &Component,
     settings: ExporterSettings,
     metrics: &Metrics,
     drain: Drain,
-) -> Result<Arc<dyn Exporter>, TlsError> {
+    extensions: &Extensions,
+) -> Result<Arc<dyn Exporter>, Problem> {
+    let id: Id = component.id.to_string().into();
     let counters = metrics.exporter(&id);
+    let tls = |error: TlsError| {
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        let problem = Problem::new(format!("{}.tls", component.path), format!("{error}{cause}"));
+        problem.at(place(component, "tls"))
+    };
+    let client = |settings: &ClientSettings| {
+        let path = format!("{}.auth.authenticator", component.path);
+        settings.auth.as_ref().map(|named| extensions.authorizer(&path, named)).transpose()
+    };
     Ok(match settings {
         ExporterSettings::Debug(verbosity) => Arc::new(DebugExporter { id, verbosity, metrics: counters }),
-        ExporterSettings::Grpc(settings) => Arc::new(OtlpGrpcExporter::new(id, settings, counters, drain)?),
-        ExporterSettings::Http(settings) => Arc::new(OtlpHttpExporter::new(id, settings, counters, drain)?),
+        ExporterSettings::Grpc(settings) => {
+            let auth = client(&settings.client)?;
+            Arc::new(OtlpGrpcExporter::new(id, settings, auth, counters, drain).map_err(tls)?)
+        }
+        ExporterSettings::Http(settings) => {
+            let auth = client(&settings.client)?;
+            Arc::new(OtlpHttpExporter::new(id, settings, auth, counters, drain).map_err(tls)?)
+        }
     })
 }
 

@@ -62,7 +62,7 @@ fn compression_that_is_not_understood_is_told_so() {
     let call = |encoding: &str, flag, content: &[u8]| -> GrpcAnswer {
         Call::grpc(collector.grpc()).header("grpc-encoding", encoding).call(frame(flag, content))
     };
-    call("snappy", 1, b"xxxx").expect(Code::Unimplemented, "`snappy` is not a compression");
+    call("br", 1, b"xxxx").expect(Code::Unimplemented, "`br` is not a compression");
     call("", 1, b"xxxx").expect(Code::Internal, "no `grpc-encoding`");
     call("gzip", 1, b"xxxx").expect(Code::InvalidArgument, "is not gzip");
     let torn = crate::support::proto::gzip(&message());

@@ -1,8 +1,15 @@
 //! The receiver's side of OTLP.
 
+mod auth;
+mod browser;
+mod connections;
+mod encodings;
 mod grpc;
 mod http;
+mod json;
+mod memory;
 mod requests;
+mod tls;
 
 use serde_json::{Value, json};
 

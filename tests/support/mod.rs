@@ -60,3 +60,11 @@ pub fn root() -> PathBuf {
 pub fn scratch() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
+
+/// A folder of captured requests or real configs, where the machine has them:
+/// in `VESPID_CORPUS`, or beside the tree.
+pub fn corpus(part: &str) -> Option<PathBuf> {
+    let named = std::env::var_os("VESPID_CORPUS").map(PathBuf::from);
+    let folder = named.unwrap_or_else(|| root().join("../shared/corpus")).join(part);
+    folder.is_dir().then_some(folder)
+}

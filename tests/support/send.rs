@@ -1,6 +1,8 @@
 //! Senders that put any bytes on the wire, right or wrong.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,14 +13,23 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
-use tokio::net::TcpStream;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
 
 use super::proto::Status;
 use super::{PATIENCE, runtime};
 
 pub const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+pub const JSON: &str = "application/json";
 pub const PROTOBUF: &str = "application/x-protobuf";
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 type Body = BoxBody<Bytes, std::io::Error>;
 
@@ -69,6 +80,14 @@ impl HttpAnswer {
         assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
         assert_eq!(self.header("content-type"), Some(PROTOBUF));
         ExportTraceServiceResponse::decode(self.body.clone()).unwrap()
+    }
+
+    /// The body of an answer in JSON.
+    #[track_caller]
+    pub fn json(&self, status: u16) -> serde_json::Value {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        assert_eq!(self.header("content-type"), Some(JSON));
+        serde_json::from_slice(&self.body).expect("the body is JSON")
     }
 
     /// The refusal's `google.rpc.Status`.
@@ -130,10 +149,19 @@ fn whole(content: impl Into<Bytes>) -> Body {
     Full::new(content.into()).map_err(|never| match never {}).boxed()
 }
 
+/// What carries a request.
+#[derive(Clone)]
+enum Carrier {
+    Tcp,
+    Tls(TlsConnector, ServerName<'static>),
+    Unix(PathBuf),
+}
+
 /// A request to be sent on a connection of its own.
 #[derive(Clone)]
 pub struct Call {
     address: SocketAddr,
+    carrier: Carrier,
     method: Method,
     path: String,
     headers: Vec<(String, String)>,
@@ -157,7 +185,20 @@ impl Call {
 
     fn to(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
         let headers = headers.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Self { address, method: Method::POST, path: path.to_owned(), headers }
+        Self { address, carrier: Carrier::Tcp, method: Method::POST, path: path.to_owned(), headers }
+    }
+
+    /// By TLS, to a server of this name.
+    pub fn tls(mut self, config: ClientConfig, name: &str) -> Self {
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        self.carrier = Carrier::Tls(TlsConnector::from(Arc::new(config)), name);
+        self
+    }
+
+    /// Through a socket of the file system.
+    pub fn unix(mut self, path: impl Into<PathBuf>) -> Self {
+        self.carrier = Carrier::Unix(path.into());
+        self
     }
 
     pub fn method(mut self, method: Method) -> Self {
@@ -223,8 +264,15 @@ impl Call {
         request.body(body).unwrap()
     }
 
-    async fn connect(&self) -> TokioIo<TcpStream> {
-        TokioIo::new(TcpStream::connect(self.address).await.expect("the collector accepts connections"))
+    async fn connect(&self) -> TokioIo<Box<dyn Stream>> {
+        let tcp = async || TcpStream::connect(self.address).await.expect("the collector accepts connections");
+        TokioIo::new(match &self.carrier {
+            Carrier::Tcp => Box::new(tcp().await) as Box<dyn Stream>,
+            Carrier::Tls(connector, name) => {
+                Box::new(connector.connect(name.clone(), tcp().await).await.expect("the TLS handshake is made"))
+            }
+            Carrier::Unix(path) => Box::new(UnixStream::connect(path).await.expect("the socket is there")),
+        })
     }
 
     async fn http2(&self, body: Body) -> Response<Incoming> {

@@ -1,4 +1,4 @@
-//! Sends the load over raw HTTP/2, so that the sender's own work is small
+//! Sends the load over raw HTTP, so that the sender's own work is small
 //! beside the collector's, and counts what was acknowledged.
 
 use std::convert::Infallible;
@@ -12,15 +12,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bytes::Bytes;
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::http2::{self, SendRequest};
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::systems::Wire;
 use crate::{CONNECTION_WINDOW, EXPORT, STREAM_WINDOW, batches};
 
 const CONNECTIONS: usize = 2;
@@ -36,6 +37,7 @@ pub struct Load {
     pub rate: Option<f64>,
     /// The longest DATA frame sent; without one it is what the receiver allows.
     pub frame: Option<usize>,
+    pub wire: Wire,
 }
 
 /// What became of what was sent, in spans.
@@ -95,25 +97,27 @@ async fn send_all(
     stop: Arc<AtomicBool>,
 ) -> Result<()> {
     let mut connections = Vec::new();
-    for _ in 0..CONNECTIONS.min(load.streams) {
-        connections.push(connect(to).await?);
+    // HTTP/1.1 carries one request at a time.
+    let count = if load.wire.is_grpc() { CONNECTIONS.min(load.streams) } else { load.streams };
+    for _ in 0..count {
+        connections.push(Connection::open(to, load.wire).await?);
     }
     let interval = load.rate.map(|rate| Duration::from_secs_f64(load.streams as f64 * batches::SPANS as f64 / rate));
-    let streams: Vec<_> = (0..load.streams)
-        .map(|number| {
-            let stream = Stream {
-                connection: connections[number % connections.len()].clone(),
-                to,
-                frame: load.frame.unwrap_or(usize::MAX),
-                due: interval
-                    .map(|interval| (Instant::now() + interval.mul_f64(number as f64 / load.streams as f64), interval)),
-                // Apart, so that no two streams send the same batch at a time.
-                next: number * batches.len() / load.streams,
-                batches: batches.clone(),
-            };
-            tokio::spawn(stream.run(outcome.clone(), stop.clone()))
-        })
-        .collect();
+    let mut streams = Vec::new();
+    for number in 0..load.streams {
+        let stream = Stream {
+            connection: connections[number % connections.len()].share(to, load.wire).await?,
+            to,
+            wire: load.wire,
+            frame: load.frame.unwrap_or(usize::MAX),
+            due: interval
+                .map(|interval| (Instant::now() + interval.mul_f64(number as f64 / load.streams as f64), interval)),
+            // Apart, so that no two streams send the same batch at a time.
+            next: number * batches.len() / load.streams,
+            batches: batches.clone(),
+        };
+        streams.push(tokio::spawn(stream.run(outcome.clone(), stop.clone())));
+    }
     for stream in streams {
         stream.await?;
     }
@@ -121,8 +125,9 @@ async fn send_all(
 }
 
 struct Stream {
-    connection: SendRequest<Framed>,
+    connection: Connection,
     to: SocketAddr,
+    wire: Wire,
     frame: usize,
     due: Option<(Instant, Duration)>,
     next: usize,
@@ -138,7 +143,7 @@ impl Stream {
             }
             let batch = self.batches[self.next % self.batches.len()].clone();
             self.next += 1;
-            match export(&mut self.connection, self.to, batch, self.frame).await {
+            match export(&mut self.connection, self.to, self.wire, batch, self.frame).await {
                 Ok(rejected) => {
                     outcome.acknowledged.fetch_add(batches::SPANS.saturating_sub(rejected), Ordering::Relaxed);
                     if rejected > 0 {
@@ -159,37 +164,103 @@ impl Stream {
 }
 
 /// Connects and sends a request without spans: what a start is measured by.
-pub async fn first_answer(to: SocketAddr) -> Result<()> {
-    let mut connection = connect(to).await?;
-    export(&mut connection, to, Bytes::from_static(&[0; 5]), usize::MAX).await?;
+pub async fn first_answer(to: SocketAddr, wire: Wire) -> Result<()> {
+    let mut connection = Connection::open(to, wire).await?;
+    let empty: &[u8] = match wire {
+        Wire::Grpc(_) => &[0; 5],
+        Wire::Http => &[],
+        Wire::Json => b"{}",
+    };
+    export(&mut connection, to, wire, Bytes::from_static(empty), usize::MAX).await?;
     Ok(())
 }
 
-async fn connect(to: SocketAddr) -> Result<SendRequest<Framed>> {
-    let stream = TcpStream::connect(to).await.context("cannot connect")?;
-    stream.set_nodelay(true)?;
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    // Its end shows in the requests that fail.
-    tokio::spawn(connection);
-    Ok(sender)
+enum Connection {
+    Http1(http1::SendRequest<Framed>),
+    Http2(http2::SendRequest<Framed>),
+}
+
+impl Connection {
+    async fn open(to: SocketAddr, wire: Wire) -> Result<Self> {
+        let stream = TcpStream::connect(to).await.context("cannot connect")?;
+        stream.set_nodelay(true)?;
+        // A connection's end shows in the requests that fail.
+        if !wire.is_grpc() {
+            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            tokio::spawn(connection);
+            return Ok(Self::Http1(sender));
+        }
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        tokio::spawn(connection);
+        Ok(Self::Http2(sender))
+    }
+
+    /// For one more stream: the same connection where it carries several.
+    async fn share(&self, to: SocketAddr, wire: Wire) -> Result<Self> {
+        match self {
+            Self::Http2(sender) => Ok(Self::Http2(sender.clone())),
+            Self::Http1(_) => Self::open(to, wire).await,
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.is_closed(),
+            Self::Http2(sender) => sender.is_closed(),
+        }
+    }
+
+    async fn send(&mut self, request: http::Request<Framed>) -> Result<http::Response<Incoming>> {
+        Ok(match self {
+            Self::Http1(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await?
+            }
+            Self::Http2(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await?
+            }
+        })
+    }
 }
 
 /// Returns how many spans a partial success rejected.
-async fn export(connection: &mut SendRequest<Framed>, to: SocketAddr, message: Bytes, frame: usize) -> Result<u64> {
-    let request = http::Request::post(format!("http://{to}{EXPORT}"))
-        .header(http::header::CONTENT_TYPE, "application/grpc")
-        .header(http::header::TE, "trailers")
-        .body(Framed { rest: message, frame })?;
+async fn export(connection: &mut Connection, to: SocketAddr, wire: Wire, body: Bytes, frame: usize) -> Result<u64> {
+    let (path, kind) = match wire {
+        Wire::Grpc(_) => (EXPORT, "application/grpc"),
+        Wire::Http => ("/v1/traces", "application/x-protobuf"),
+        Wire::Json => ("/v1/traces", "application/json"),
+    };
+    let mut request = http::Request::post(format!("http://{to}{path}")).header(http::header::CONTENT_TYPE, kind);
+    if let Wire::Grpc(codec) = wire {
+        request = request.header(http::header::TE, "trailers");
+        if let Some(codec) = codec {
+            request = request.header("grpc-encoding", codec.grpc_name());
+        }
+    } else {
+        request = request.header(http::header::HOST, to.to_string());
+    }
+    let request = request.body(Framed { rest: body, frame, is_sized: !wire.is_grpc() })?;
     let answer = async {
-        connection.ready().await?;
-        read(connection.send_request(request).await?).await
+        let response = connection.send(request).await?;
+        if wire.is_grpc() { read(response).await } else { read_http(response).await }
     };
     tokio::time::timeout(ANSWER_DEADLINE, answer).await.context("no answer")?
+}
+
+/// An answer without a partial success: the sink refuses nothing.
+async fn read_http(response: http::Response<Incoming>) -> Result<u64> {
+    ensure!(response.status().is_success(), "HTTP status {}", response.status());
+    let mut body = response.into_body();
+    while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        frame?;
+    }
+    Ok(0)
 }
 
 async fn read(response: http::Response<Incoming>) -> Result<u64> {
@@ -214,11 +285,12 @@ async fn read(response: http::Response<Incoming>) -> Result<u64> {
     Ok(answer.partial_success.map_or(0, |partial| partial.rejected_spans.max(0) as u64))
 }
 
-/// A gRPC message with its prefix, in frames of a length. As from every gRPC
-/// library, no `content-length` goes before it.
+/// A body in frames of a length. As from every gRPC library, no
+/// `content-length` goes before a gRPC message.
 struct Framed {
     rest: Bytes,
     frame: usize,
+    is_sized: bool,
 }
 
 impl Body for Framed {
@@ -235,5 +307,9 @@ impl Body for Framed {
 
     fn is_end_stream(&self) -> bool {
         self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.is_sized { SizeHint::with_exact(self.rest.len() as u64) } else { SizeHint::default() }
     }
 }

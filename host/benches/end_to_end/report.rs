@@ -12,6 +12,8 @@ pub struct Measurement {
     /// Of one core.
     pub cpu_percent: f64,
     pub peak_mib: f64,
+    /// On the wire to the sink, compressed where it is.
+    pub bytes_per_span: f64,
     /// Spans that the sender got no OK for.
     pub failed: u64,
     /// Spans that the sender got an OK for and the sink did not get.
@@ -81,8 +83,8 @@ fn ratio(rows: &[Row], row: &Row, other: &str) -> Option<Spread> {
 
 pub fn markdown(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| scenario | system | CPU µs/span | × forwarder | × vespid | spans/s | CPU % | peak MiB | failed | lost |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+        "| scenario | system | CPU µs/span | × forwarder | × vespid | spans/s | CPU % | peak MiB | B/span out | failed | lost |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows.iter().filter(|row| row.scenario != Scenario::Start) {
         text.push_str(&line(rows, row));
@@ -102,7 +104,7 @@ pub fn markdown(rows: &[Row]) -> String {
 fn line(rows: &[Row], row: &Row) -> String {
     let total = |of: fn(&Measurement) -> u64| row.rounds.iter().map(of).sum::<u64>();
     format!(
-        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
         row.scenario.name(),
         row.system,
         cell(row.spread(|round| round.cpu_us_per_span), 3),
@@ -111,6 +113,7 @@ fn line(rows: &[Row], row: &Row) -> String {
         middle(row.spread(|round| round.spans_per_second), 0),
         middle(row.spread(|round| round.cpu_percent), 1),
         cell(row.spread(|round| round.peak_mib), 1),
+        middle(row.spread(|round| round.bytes_per_span), 0),
         total(|round| round.failed),
         total(|round| round.lost),
     )
@@ -146,6 +149,7 @@ pub fn json(rows: &[Row], conditions: Value) -> Value {
                 "spans_per_second": spread(row.spread(|round| round.spans_per_second)),
                 "cpu_percent": spread(row.spread(|round| round.cpu_percent)),
                 "peak_mib": spread(row.spread(|round| round.peak_mib)),
+                "bytes_per_span": spread(row.spread(|round| round.bytes_per_span)),
                 "failed_spans": row.rounds.iter().map(|round| round.failed).sum::<u64>(),
                 "lost_spans": row.rounds.iter().map(|round| round.lost).sum::<u64>(),
                 "start_ms": spread(Spread::of(row.starts.clone())),

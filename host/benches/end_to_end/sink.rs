@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
+use vespid::transport::compress::Codec;
 
 use crate::{CONNECTION_WINDOW, STREAM_WINDOW};
 
@@ -31,7 +33,9 @@ pub struct Sink {
 #[derive(Default)]
 pub struct Counts {
     pub spans: AtomicU64,
-    /// Requests that it could not read to their end, or that were compressed.
+    /// Bytes of bodies on the wire, compressed where they were.
+    pub bytes: AtomicU64,
+    /// Requests that it could not read to their end.
     pub unreadable: AtomicU64,
 }
 
@@ -67,33 +71,52 @@ async fn serve(stream: TcpStream, counts: Arc<Counts>, pace: Arc<Pace>) {
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (counts, pace) = (counts.clone(), pace.clone());
         async move {
-            let Some(spans) = count(request.into_body()).await else {
+            let (head, body) = request.into_parts();
+            let is_grpc = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(GRPC));
+            let Some((spans, bytes)) = count(&head.headers, body, is_grpc).await else {
                 counts.unreadable.fetch_add(1, Ordering::Relaxed);
-                return Ok(answer("13"));
+                return Ok(answer(is_grpc, false));
             };
             pace.wait(spans).await;
             counts.spans.fetch_add(spans, Ordering::Relaxed);
-            Ok::<_, Infallible>(answer("0"))
+            counts.bytes.fetch_add(bytes, Ordering::Relaxed);
+            Ok::<_, Infallible>(answer(is_grpc, true))
         }
     });
-    // A killed collector tears its connection; that is the end of the row.
-    let _ = http2::Builder::new(TokioExecutor::new())
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http2()
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    // A killed collector tears its connection; that is the end of the row.
+    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
-/// How many spans the request holds; `None` if it is cut short or compressed.
-async fn count(mut body: Incoming) -> Option<u64> {
-    let mut counter = SpanCounter::default();
+const GRPC: &[u8] = b"application/grpc";
+
+/// How many spans the request holds, and how many bytes came; `None` if it is cut short.
+async fn count(headers: &HeaderMap, mut body: Incoming, is_grpc: bool) -> Option<(u64, u64)> {
+    let codec = headers.get(if is_grpc { "grpc-encoding" } else { "content-encoding" });
+    let codec = codec.and_then(|name| Codec::of_http(name.to_str().ok()?));
+    let mut counter = if is_grpc { SpanCounter::of_grpc() } else { SpanCounter::default() };
+    let (mut packed, mut bytes) = (vec![], 0);
     while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         if let Ok(data) = frame.ok()?.into_data() {
-            counter.feed(&data);
+            bytes += data.len() as u64;
+            match codec {
+                Some(_) => packed.extend_from_slice(&data),
+                None => counter.feed(&data),
+            }
         }
     }
-    counter.finish()
+    let Some(codec) = codec else { return Some((counter.finish()?, bytes)) };
+    let packed = packed.get(if is_grpc { PREFIX as usize } else { 0 }..)?;
+    let mut message = vec![];
+    codec.decompress(packed, &mut message, 1 << 30, &mut |_| true).ok()?;
+    counter = SpanCounter::default();
+    counter.feed(&message);
+    Some((counter.finish()?, bytes))
 }
 
 /// Spreads spans over time.
@@ -116,15 +139,20 @@ impl Pace {
     }
 }
 
-fn answer(grpc_status: &'static str) -> http::Response<Answer> {
+fn answer(is_grpc: bool, ok: bool) -> http::Response<Answer> {
+    let grpc_status = is_grpc.then_some(if ok { "0" } else { "13" });
     let mut response = http::Response::new(Answer { grpc_status, sent: 0 });
-    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    let kind = if is_grpc { "application/grpc" } else { "application/x-protobuf" };
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if !is_grpc && !ok {
+        *response.status_mut() = http::StatusCode::BAD_REQUEST;
+    }
     response
 }
 
-/// An empty message, then the status.
+/// An empty message, then the status; over HTTP nothing.
 struct Answer {
-    grpc_status: &'static str,
+    grpc_status: Option<&'static str>,
     sent: u8,
 }
 
@@ -133,16 +161,25 @@ impl Body for Answer {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(grpc_status) = self.grpc_status else { return Poll::Ready(None) };
         self.sent += 1;
         Poll::Ready(match self.sent {
             1 => Some(Ok(Frame::data(Bytes::from_static(&[0; 5])))),
             2 => {
                 let mut trailers = HeaderMap::new();
-                trailers.insert("grpc-status", HeaderValue::from_static(self.grpc_status));
+                trailers.insert("grpc-status", HeaderValue::from_static(grpc_status));
                 Some(Ok(Frame::trailers(trailers)))
             }
             _ => None,
         })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.grpc_status.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.grpc_status.is_none() { SizeHint::with_exact(0) } else { SizeHint::default() }
     }
 }
 
@@ -152,12 +189,11 @@ const PREFIX: u64 = 5;
 /// request, resource spans, scope spans.
 const PATH: [u64; 3] = [1, 2, 2];
 
-/// Counts the spans of one gRPC message in the pieces that it arrives in. It
+/// Counts the spans of one message, with gRPC's prefix or without, in the pieces that it arrives in. It
 /// jumps from span to span, so that the count costs less than receiving them.
 #[derive(Default)]
 pub struct SpanCounter {
     spans: u64,
-    compressed: bool,
     position: u64,
     /// Everything before it is of no interest.
     skip_to: u64,
@@ -171,11 +207,12 @@ pub struct SpanCounter {
 }
 
 impl SpanCounter {
+    /// For a message that comes behind gRPC's prefix.
+    pub fn of_grpc() -> Self {
+        Self { skip_to: PREFIX, ..Self::default() }
+    }
+
     pub fn feed(&mut self, mut data: &[u8]) {
-        if self.position == 0 && !data.is_empty() {
-            self.compressed = data[0] != 0;
-            self.skip_to = PREFIX;
-        }
         while let Some((&byte, rest)) = data.split_first() {
             if self.skip_to > self.position {
                 let skipped = data.len().min((self.skip_to - self.position) as usize);
@@ -223,9 +260,9 @@ impl SpanCounter {
         }
     }
 
-    /// `None` if the message is cut short or compressed.
+    /// `None` if the message is cut short.
     pub fn finish(&self) -> Option<u64> {
-        let whole = self.position >= PREFIX && self.position >= self.skip_to && self.tag.is_none() && self.shift == 0;
-        (whole && !self.compressed).then_some(self.spans)
+        let whole = self.position >= self.skip_to && self.tag.is_none() && self.shift == 0;
+        whole.then_some(self.spans)
     }
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use vespid::transport::compress::Codec;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
@@ -18,6 +19,14 @@ pub enum Scenario {
     Chain,
     /// One plugin at 10,000 spans/s
     Rate10k,
+    /// No processor, gzip both ways
+    Gzip,
+    /// No processor, zstd both ways
+    Zstd,
+    /// No processor, protobuf over HTTP/1.1 both ways
+    Http,
+    /// No processor, JSON over HTTP/1.1 in, protobuf over HTTP/1.1 out
+    Json,
     /// Start to the first answer, one plugin, everything cached
     Start,
 }
@@ -29,7 +38,22 @@ impl Scenario {
             Scenario::Plugin => "plugin",
             Scenario::Chain => "chain",
             Scenario::Rate10k => "rate10k",
+            Scenario::Gzip => "gzip",
+            Scenario::Zstd => "zstd",
+            Scenario::Http => "http",
+            Scenario::Json => "json",
             Scenario::Start => "start",
+        }
+    }
+
+    /// How requests come to the collector.
+    pub fn wire(self) -> Wire {
+        match self {
+            Scenario::Gzip => Wire::Grpc(Some(Codec::Gzip)),
+            Scenario::Zstd => Wire::Grpc(Some(Codec::Zstd)),
+            Scenario::Http => Wire::Http,
+            Scenario::Json => Wire::Json,
+            _ => Wire::Grpc(None),
         }
     }
 
@@ -40,10 +64,24 @@ impl Scenario {
 
     fn rules(self) -> &'static [Rule] {
         match self {
-            Scenario::None => &[],
+            Scenario::None | Scenario::Gzip | Scenario::Zstd | Scenario::Http | Scenario::Json => &[],
             Scenario::Plugin | Scenario::Rate10k | Scenario::Start => &RULES[..1],
             Scenario::Chain => &RULES,
         }
+    }
+}
+
+/// What requests are on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    Grpc(Option<Codec>),
+    Http,
+    Json,
+}
+
+impl Wire {
+    pub fn is_grpc(self) -> bool {
+        matches!(self, Wire::Grpc(_))
     }
 }
 
@@ -100,6 +138,7 @@ impl System {
 
     pub fn runs(&self, scenario: Scenario) -> bool {
         let bare = matches!(scenario, Scenario::None | Scenario::Rate10k | Scenario::Start);
+        // A forwarder passes on whatever comes, packed or not.
         bare || !matches!(self.kind, Kind::Forwarder)
     }
 
@@ -126,7 +165,8 @@ impl System {
             Kind::Collector(binary) => (binary, natives(scenario)),
         };
         let file = places.folder.join(format!("{}-{}.yaml", self.name, scenario.name()));
-        fs::write(&file, configuration(listen, sink, &processors)).context("cannot write a configuration")?;
+        fs::write(&file, configuration(scenario.wire(), listen, sink, &processors))
+            .context("cannot write a configuration")?;
         let mut command = Command::new(binary);
         command.arg(format!("--config={}", file.display())).env("VESPID_CACHE_DIR", places.folder.join("cache"));
         Ok(command)
@@ -152,9 +192,15 @@ fn natives(scenario: Scenario) -> Processors {
     scenario.rules().iter().map(|rule| (rule.native.0, rule.native.1.to_owned())).collect()
 }
 
-fn configuration(listen: SocketAddr, sink: SocketAddr, processors: &Processors) -> String {
+fn configuration(wire: Wire, listen: SocketAddr, sink: SocketAddr, processors: &Processors) -> String {
     let ids: Vec<&str> = processors.iter().map(|(id, _)| *id).collect();
-    let mut text = format!("receivers: {{otlp: {{protocols: {{grpc: {{endpoint: \"{listen}\"}}}}}}}}\n");
+    let (protocol, exporter, scheme) =
+        if wire.is_grpc() { ("grpc", "otlp", "") } else { ("http", "otlphttp", "http://") };
+    let compression = match wire {
+        Wire::Grpc(Some(codec)) => codec.grpc_name(),
+        _ => "none",
+    };
+    let mut text = format!("receivers: {{otlp: {{protocols: {{{protocol}: {{endpoint: \"{listen}\"}}}}}}}}\n");
     if !processors.is_empty() {
         text.push_str("processors:\n");
     }
@@ -163,7 +209,7 @@ fn configuration(listen: SocketAddr, sink: SocketAddr, processors: &Processors) 
     }
     // The Collector would otherwise answer before it has delivered.
     text.push_str(&format!(
-        "exporters: {{otlp: {{endpoint: \"{sink}\", compression: none, tls: {{insecure: true}}, \
+        "exporters: {{{exporter}: {{endpoint: \"{scheme}{sink}\", compression: {compression}, tls: {{insecure: true}}, \
          sending_queue: {{enabled: false}}}}}}\n\
          service:\n  telemetry: {{metrics: {{level: none}}}}\n  \
          pipelines: {{traces: {{receivers: [otlp], processors: [{}], exporters: [otlp]}}}}\n",

@@ -17,9 +17,10 @@ use crate::extension::health_check::{self, Health, Stage};
 use crate::extension::{Overview, PipelineOverview, zpages};
 use crate::pipeline::{FanOut, Pipeline};
 use crate::plugin::{Clockwork, LoadError, Module};
-use crate::receiver::otlp::{BoundReceiver, OtlpSettings};
+use crate::receiver::otlp::OtlpReceiver;
 use crate::registry::{self, Blueprint, ExtensionSettings};
 use crate::telemetry::Metrics;
+use crate::transport::budget::Budget;
 use crate::transport::listen::{Listener, Server};
 use crate::transport::tls::TlsError;
 
@@ -29,7 +30,7 @@ pub use telemetry::TelemetrySettings;
 
 /// Everything that the config asks for, built and checked, with no port open.
 pub struct Graph {
-    receivers: Vec<(Id, OtlpSettings, Arc<dyn Consumer>)>,
+    receivers: Vec<(Id, OtlpReceiver, Arc<dyn Consumer>)>,
     extensions: Vec<(Id, ExtensionSettings)>,
     overview: Overview,
     metrics: Arc<Metrics>,
@@ -56,17 +57,13 @@ impl Graph {
     ) -> Option<Self> {
         let metrics = Arc::new(Metrics::new(telemetry.level));
         let (drain, drained) = Drain::new();
+        let extensions = registry::extensions(config, &mut blueprint, problems);
         let mut exporters = HashMap::new();
         for component in used(&config.exporters, config, |pipeline| &pipeline.exporters) {
             let Some(settings) = blueprint.exporters.remove(&component.id) else { continue };
-            let id: Id = component.id.to_string().into();
-            match registry::exporter(id, settings, &metrics, drained.clone()) {
+            match registry::exporter(component, settings, &metrics, drained.clone(), &extensions) {
                 Ok(exporter) => drop(exporters.insert(component.id.clone(), exporter)),
-                Err(error) => {
-                    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-                    let problem = Problem::new(format!("{}.tls", component.path), format!("{error}{cause}"));
-                    problems.error(problem.at(registry::place(component, "tls")));
-                }
+                Err(problem) => problems.error(problem),
             }
         }
         let modules = load_modules(config, &mut blueprint, problems);
@@ -90,15 +87,26 @@ impl Graph {
         let mut receivers = vec![];
         for component in used(&config.receivers, config, |pipeline| &pipeline.receivers) {
             let settings = blueprint.receivers.remove(&component.id);
-            if let (Some(settings), Some(pipelines)) = (settings, feeds.remove(&component.id)) {
-                receivers.push((component.id.to_string().into(), settings, Arc::new(FanOut(pipelines)) as _));
+            let (Some(settings), Some(pipelines)) = (settings, feeds.remove(&component.id)) else { continue };
+            let id: Id = component.id.to_string().into();
+            let authenticators = [("grpc", &settings.grpc), ("http", &settings.http)].map(|(name, protocol)| {
+                let named = protocol.as_ref()?.auth.as_ref()?;
+                let path = format!("{}.protocols.{name}.auth.authenticator", component.path);
+                extensions.authenticator(&path, named).map_err(|problem| problems.error(problem)).ok()
+            });
+            match OtlpReceiver::new(id.clone(), settings, authenticators) {
+                Ok(receiver) => receivers.push((id, receiver, Arc::new(FanOut(pipelines)) as _)),
+                Err(problem) => problems.error(problem.0.problem(&problem.1)),
             }
         }
         let enabled = config.service.extensions.iter();
-        let extensions = enabled.filter_map(|reference| {
+        let enabled = enabled.filter_map(|reference| {
             blueprint.extensions.remove(&reference.id).map(|settings| (reference.id.to_string().into(), settings))
         });
-        let extensions = extensions.collect();
+        let mut extensions: Vec<(Id, ExtensionSettings)> = enabled.collect();
+        for port in extensions.iter_mut().flat_map(|(_, settings)| settings.ports()) {
+            port.load().unwrap_or_else(|problem| problems.error(problem));
+        }
         let overview = overview(config, &metrics);
         (!problems.has_errors()).then_some(Self { receivers, extensions, overview, metrics, telemetry, drain })
     }
@@ -114,32 +122,37 @@ impl Graph {
             match settings {
                 ExtensionSettings::Health(settings) => {
                     for server in settings.0 {
-                        let listener = bind(&id, &server.endpoint).await?;
+                        let listener = bind(&id, &server.port.endpoint).await?;
                         tracing::info!(extension = %id, endpoint = %listener.address, "answering health checks");
                         pages.push(health_check::serve(listener, server, health.clone(), Arc::clone(&overview)));
                     }
                 }
                 ExtensionSettings::Zpages(settings) => {
-                    let listener = bind(&id, &settings.endpoint).await?;
+                    let listener = bind(&id, &settings.port.endpoint).await?;
                     tracing::info!(extension = %id, endpoint = %listener.address, "serving pages at /debug/servicez");
                     pages.push(zpages::serve(listener, settings, Arc::clone(&overview)));
                 }
-                ExtensionSettings::Pprof => {}
+                // The others have been built before: they open no port.
+                ExtensionSettings::Pprof
+                | ExtensionSettings::BasicAuth(_)
+                | ExtensionSettings::BearerToken(_)
+                | ExtensionSettings::HeadersSetter(_) => {}
             }
         }
         let (readers, pushes) = read_metrics(telemetry, &metrics).await?;
         pages.extend(readers);
+        let budget = Budget::of_process();
         let mut bound = vec![];
-        for (id, settings, consumer) in receivers {
-            let name = id.to_string();
-            let receiver = BoundReceiver::bind(id, settings).await.map_err(|error| StartError::Bind {
-                what: format!("receivers.{name}"),
+        for (id, receiver, consumer) in receivers {
+            let receiver = receiver.bind().await.map_err(|error| StartError::Bind {
+                what: format!("receivers.{id}"),
                 endpoint: error.endpoint,
                 source: error.source,
             })?;
             bound.push((receiver, consumer));
         }
-        let servers = bound.into_iter().flat_map(|(receiver, consumer)| receiver.serve(&consumer, &metrics)).collect();
+        let servers =
+            bound.into_iter().flat_map(|(receiver, consumer)| receiver.serve(&consumer, &metrics, &budget)).collect();
         health.set(Stage::Ready);
         tracing::info!("Everything is ready. Begin running and processing data.");
         Ok(Running { servers, pages, pushes, health, metrics, drain })

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::Reference;
 use super::error::{Problem, Problems};
 use super::node::{Key, Map, Node, Position, Value, join};
 use super::suggest::{closest, listed};
@@ -107,6 +108,20 @@ impl<'a> Section<'a> {
 
     pub fn text_or(&mut self, key: &str, default: &str) -> String {
         self.text(key).unwrap_or_else(|| default.to_owned())
+    }
+
+    /// The id of a component.
+    pub fn reference(&mut self, key: &str) -> Option<Reference> {
+        let text = self.text(key)?;
+        let at = self.entry(key)?.1.at.clone();
+        match text.parse() {
+            Ok(id) => Some(Reference { id, at }),
+            Err(error) => {
+                let error: super::IdError = error;
+                self.problem_at(key, format!("`{text}` is not an id: {error}"), error.hint());
+                None
+            }
+        }
     }
 
     pub fn boolean(&mut self, key: &str) -> Option<bool> {

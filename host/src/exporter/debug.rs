@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::component::{BoxFuture, ConsumeError, Exporter, Id};
+use crate::component::{BoxFuture, ConsumeError, Exporter, Id, Outcome};
 use crate::config::Section;
 use crate::telemetry::ExporterMetrics;
 use crate::traces::{Batch, Parcel};
@@ -35,7 +35,7 @@ pub struct DebugExporter {
 }
 
 impl DebugExporter {
-    fn write(&self, parcel: Parcel) -> Result<(), ConsumeError> {
+    fn write(&self, parcel: Parcel) -> Result<Outcome, ConsumeError> {
         let spans = parcel.spans;
         tracing::info!(exporter = %self.id, "resource spans" = true, spans, "Traces");
         if self.verbosity != Verbosity::Basic {
@@ -48,12 +48,12 @@ impl DebugExporter {
             written.map_err(|error| ConsumeError::permanent(format!("standard error cannot be written: {error}")))?;
         }
         self.metrics.sent.inc_by(spans as u64);
-        Ok(())
+        Ok(Outcome::default())
     }
 }
 
 impl Exporter for DebugExporter {
-    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<(), ConsumeError>> {
+    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>> {
         Box::pin(std::future::ready(self.write(parcel)))
     }
 }

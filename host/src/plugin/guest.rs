@@ -36,7 +36,7 @@ pub enum GuestFault {
     #[error("`edits.set-status` gave code {0}, and OTLP has 0 to 2")]
     Status(u8),
     #[error("`{call}` gave a value that is no OTLP JSON")]
-    Json { call: &'static str, source: crate::traces::JsonError },
+    Json { call: &'static str, source: crate::traces::OtlpJsonError },
     #[error("the edits of this call would add {bytes} bytes to the batch, and its limit is {limit}")]
     Edits { bytes: usize, limit: usize },
     #[error("pattern {0} was not compiled by this plugin")]

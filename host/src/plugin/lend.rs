@@ -9,7 +9,7 @@ use super::bindings::vespid::plugin::types::{
 };
 use super::bindings::vespid::plugin::{batch, edits, host, patterns, types};
 use super::guest::{Guest, GuestFault, Phase};
-use crate::traces::{self, Edit, NewValue, Owner, Read, Texts, parse_value};
+use crate::traces::{self, Edit, NewValue, Owner, Read, Texts, decode_value};
 
 type Result<T> = wasmtime::Result<T>;
 
@@ -61,7 +61,7 @@ fn new_value(call: &'static str, value: Value) -> Result<NewValue> {
         Value::Int(value) => NewValue::Int(value),
         Value::Double(value) => NewValue::Double(value),
         Value::Bytes(bytes) => NewValue::Bytes(bytes),
-        Value::Json(text) => NewValue::Nested(parse_value(&text).map_err(|source| GuestFault::Json { call, source })?),
+        Value::Json(text) => NewValue::Nested(decode_value(&text).map_err(|source| GuestFault::Json { call, source })?),
     })
 }
 

@@ -4,7 +4,7 @@
 use memchr::memmem::Finder;
 
 use super::index::{Attribute, Index, Kind, NONE, Owner, Slice, SpanEntry, State, Value};
-use super::json;
+use super::otlp_json::encode_value;
 use super::wire::varint;
 
 /// Texts one behind the other: text i is `data[ends[i - 1]..ends[i]]`.
@@ -373,7 +373,7 @@ impl Index {
             Kind::Int => Read::Int(self.int(value.slice)),
             Kind::Double => Read::Double(self.double(value.slice)),
             Kind::Bytes => Read::Bytes(bytes.to_vec()),
-            Kind::Nested | Kind::Empty => Read::Json(json::render(bytes)),
+            Kind::Nested | Kind::Empty => Read::Json(encode_value(bytes).unwrap_or_default()),
         }
     }
 }

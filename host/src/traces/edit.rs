@@ -15,7 +15,7 @@ pub enum NewValue {
     Int(i64),
     Double(f64),
     Bytes(Vec<u8>),
-    /// The content of an `AnyValue`, as `json::parse` makes it.
+    /// The content of an `AnyValue`, as `decode_value` makes it.
     Nested(Vec<u8>),
 }
 

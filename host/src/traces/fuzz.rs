@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::edit::{Edit, NewValue, Texts};
 use super::index::{Index, Owner};
 use super::message::Message;
-use super::{Batch, Context, concatenate, json, split, walk};
+use super::{Batch, Context, concatenate, decode_request, decode_value, encode_request, split, walk};
 
 /// Keys that generated requests carry and generated edits name, so that they meet.
 pub(super) const KEYS: [&str; 8] = [
@@ -141,7 +141,7 @@ fn new_value(choices: &mut Choices) -> NewValue {
         3 => NewValue::Double(f64::from_bits(choices.number())),
         4 => NewValue::Double(f64::NAN),
         5 => NewValue::Bytes(choices.number().to_le_bytes().into()),
-        _ => NewValue::Nested(json::parse(choices.of(&NESTED).unwrap_or_default()).unwrap_or_default()),
+        _ => NewValue::Nested(decode_value(choices.of(&NESTED).unwrap_or_default()).unwrap_or_default()),
     }
 }
 
@@ -259,4 +259,17 @@ pub fn splice(input: &[u8]) {
         assert!(walk::validate(&parcel.message.bytes()).is_ok_and(|walked| walked.invalid == 0));
     }
     assert_eq!(parcels.iter().map(|parcel| parcel.spans).sum::<usize>(), spans);
+}
+
+/// Any text: what is decoded from JSON passes the walk, is within the limit that
+/// it was given, and comes back the same from the JSON that it makes.
+pub fn json(input: &[u8]) {
+    let Ok(message) = decode_request(input, usize::MAX) else { return };
+    assert!(decode_request(input, message.len()).is_ok(), "a limit that is kept refuses");
+    assert!(message.is_empty() || decode_request(input, message.len() - 1).is_err(), "a limit is passed");
+    assert!(walk::validate(&message.bytes()).is_ok(), "what was decoded is refused");
+    let once = encode_request(&message).ok().and_then(|json| Some((decode_request(&json, usize::MAX).ok()?, json)));
+    assert!(once.is_some(), "what was written as JSON is refused");
+    let Some((once, json)) = once else { return };
+    assert!(encode_request(&once).is_ok_and(|again| again == json), "the same request makes another text");
 }

@@ -10,8 +10,8 @@ mod edit;
 #[doc(hidden)]
 pub mod fuzz;
 mod index;
-mod json;
 mod message;
+mod otlp_json;
 mod regular;
 mod show;
 mod splice;
@@ -26,8 +26,8 @@ pub use columns::{Packed, Read, TextColumn};
 pub use count::countable_spans;
 pub use edit::{Changed, Dropped, Edit, NewValue, Texts};
 pub use index::{Index, Kind, Owner};
-pub use json::{JsonError, parse as parse_value};
 pub use message::{Message, PREFIX};
+pub use otlp_json::{OtlpJsonError, decode_request, decode_value, encode_request};
 pub use walk::{MESSAGE_LIMIT, VALUE_DEPTH};
 pub use wire::{Fault, WireError};
 
@@ -44,6 +44,8 @@ pub struct Context {
     pub tenant: Option<String>,
     /// The sender's headers, lower case, where the receiver keeps them.
     pub metadata: Vec<(String, String)>,
+    /// What the receiver's authenticator knows of the sender.
+    pub auth: Vec<(String, String)>,
 }
 
 /// Spans on their way through a pipeline.

@@ -1,49 +1,63 @@
 //! Listeners: bind, accept for ever whatever a single connection does, serve,
 //! and on shutdown let what is under way come to its end.
 
-use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::body::Ready;
+use super::connection::{self, SILENCE};
+use super::server_tls::ServerTls;
+use super::stream::Stream;
 
-/// Which versions of HTTP a listener speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Versions {
-    /// HTTP/2 without an upgrade, as gRPC has it.
-    Http2,
-    Any,
-}
+pub use super::connection::{ConnectionSettings, Versions};
 
-/// Limits of one connection. A gRPC client may open so many streams at once and
-/// send so much before it has to wait.
-const STREAMS: u32 = 1024;
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
-/// A whole batch in one frame saves most of HTTP/2's cost, where the client goes along.
-const FRAME: u32 = 256 << 10;
-const HEADER_LIST: u32 = 64 << 10;
-/// Streams that a client has opened and reset without waiting, at most.
-const PENDING_RESETS: usize = 64;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-const KEEPALIVE: Duration = Duration::from_secs(60);
 /// A pause after a failed `accept`, as when no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A bound socket.
 pub struct Listener {
-    listener: TcpListener,
-    pub address: SocketAddr,
+    socket: Socket,
+    pub address: Address,
+}
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix { listener: UnixListener, _unlink: Unlink },
+}
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Removes a socket's file at the end, as Go does.
+struct Unlink(PathBuf);
+
+impl Drop for Unlink {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// A listener that is being served.
@@ -66,27 +80,59 @@ impl Listener {
         // Go writes "all addresses" as an empty host.
         let endpoint = if endpoint.starts_with(':') { format!("[::]{endpoint}") } else { endpoint.to_owned() };
         let listener = TcpListener::bind(&endpoint).await?;
-        let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        let address = Address::Tcp(listener.local_addr()?);
+        Ok(Self { socket: Socket::Tcp(listener), address })
     }
 
-    /// Serves until `drain`.
+    /// Binds a path. A socket that a collector before has left is no obstacle.
+    pub async fn bind_unix(path: &Path) -> std::io::Result<Self> {
+        use std::os::unix::fs::FileTypeExt as _;
+        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+        if is_socket && let Err(error) = tokio::net::UnixStream::connect(path).await {
+            if error.kind() == std::io::ErrorKind::ConnectionRefused {
+                std::fs::remove_file(path)?;
+            }
+        }
+        let listener = UnixListener::bind(path)?;
+        let socket = Socket::Unix { listener, _unlink: Unlink(path.to_owned()) };
+        Ok(Self { socket, address: Address::Unix(path.to_owned()) })
+    }
+
+    /// Serves until `drain`, without TLS and with the usual limits.
     pub fn serve<H, F>(self, versions: Versions, handle: H) -> Server
     where
         H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
         F: Future<Output = Response<Ready>> + Send + 'static,
     {
+        self.serve_with(ConnectionSettings::new(versions), None, handle)
+    }
+
+    /// Serves until `drain`.
+    pub fn serve_with<H, F>(self, settings: ConnectionSettings, tls: Option<ServerTls>, handle: H) -> Server
+    where
+        H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+        F: Future<Output = Response<Ready>> + Send + 'static,
+    {
         let (stop, mut stopped) = watch::channel(false);
+        let (settings, tls) = (Arc::new(settings), tls.map(Arc::new));
         let task = tokio::spawn(async move {
-            let graceful = GracefulShutdown::new();
+            // Each connection holds one end; when the last is gone, nothing is under way.
+            let (alive, mut all_gone) = mpsc::channel::<()>(1);
             loop {
                 let accepted = tokio::select! {
-                    accepted = self.listener.accept() => accepted,
+                    accepted = self.accept() => accepted,
                     _ = stopped.changed() => break,
                 };
                 match accepted {
-                    Ok((stream, _)) => {
-                        connection(stream, versions, handle.clone(), graceful.watcher(), stopped.clone());
+                    Ok(stream) => {
+                        let (settings, tls, handle) = (Arc::clone(&settings), tls.clone(), handle.clone());
+                        let (stopped, alive) = (stopped.clone(), alive.clone());
+                        tokio::spawn(async move {
+                            if let Some(stream) = secured(stream, tls, stopped.clone()).await {
+                                connection::serve(stream, settings, handle, stopped).await;
+                            }
+                            drop(alive);
+                        });
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
@@ -94,57 +140,36 @@ impl Listener {
                     }
                 }
             }
-            drop(self.listener);
-            graceful.shutdown().await;
+            drop((self, alive));
+            all_gone.recv().await;
         });
         Server { stop, task }
     }
+
+    async fn accept(&self) -> std::io::Result<Stream> {
+        match &self.socket {
+            Socket::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let _ = stream.set_nodelay(true);
+                Ok(Stream::Tcp(stream))
+            }
+            Socket::Unix { listener, .. } => Ok(Stream::Unix(listener.accept().await?.0)),
+        }
+    }
 }
 
-fn connection<H, F>(
-    stream: TcpStream,
-    versions: Versions,
-    handle: H,
-    watcher: Watcher,
-    mut stopped: watch::Receiver<bool>,
-) where
-    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Ready>> + Send + 'static,
-{
-    let _ = stream.set_nodelay(true);
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    if versions == Versions::Http2 {
-        builder = builder.http2_only();
-    }
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(FRAME)
-        .max_header_list_size(HEADER_LIST)
-        .max_pending_accept_reset_streams(PENDING_RESETS)
-        .keep_alive_interval(KEEPALIVE);
-    let service = hyper::service::service_fn(move |request| {
-        let answer = handle(request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
-    tokio::spawn(async move {
-        // Who has said nothing yet has nothing under way, and a drain does not wait for it.
-        let mut first = [0];
-        tokio::select! {
-            spoke = tokio::time::timeout(HEADER_TIMEOUT, stream.peek(&mut first)) => {
-                if spoke.is_err() {
-                    return;
-                }
+/// The stream behind its TLS handshake, where there is one; `None` if that failed.
+async fn secured(stream: Stream, tls: Option<Arc<ServerTls>>, mut stopped: watch::Receiver<bool>) -> Option<Stream> {
+    let Some(tls) = tls else { return Some(stream) };
+    tokio::select! {
+        shaken = tokio::time::timeout(SILENCE, tls.acceptor().accept(stream)) => match shaken {
+            Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a TLS handshake failed");
+                None
             }
-            _ = stopped.changed() => return,
-        }
-        let served = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        if let Err(error) = watcher.watch(served).await {
-            tracing::debug!(error, "a connection ended");
-        }
-    });
+            Err(_) => None,
+        },
+        _ = stopped.changed() => None,
+    }
 }

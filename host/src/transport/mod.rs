@@ -2,7 +2,13 @@
 //! gRPC: listeners, statuses, compression, TLS.
 
 pub mod body;
+pub mod budget;
 pub mod compress;
+pub mod connect;
+mod connection;
 pub mod listen;
+pub mod proxy;
+pub mod server_tls;
 pub mod status;
+mod stream;
 pub mod tls;

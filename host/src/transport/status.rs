@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost::Message;
 use tonic::Code;
 
-use crate::component::ConsumeError;
+use crate::component::{ConsumeError, Outcome};
 
 /// `opentelemetry.proto.collector.trace.v1.ExportTraceServiceResponse`.
 #[derive(Clone, PartialEq, Message)]
@@ -58,7 +58,26 @@ struct WireDuration {
     nanos: i32,
 }
 
+/// `google.rpc.BadRequest`.
+#[derive(Clone, PartialEq, Message)]
+struct BadRequest {
+    #[prost(message, repeated, tag = "1")]
+    field_violations: Vec<FieldViolation>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct FieldViolation {
+    #[prost(string, tag = "1")]
+    field: String,
+    #[prost(string, tag = "2")]
+    description: String,
+}
+
+const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
 const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
+
+/// What a sender is told to wait when this process is out of memory for requests.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A destination that asks for a longer pause than this gets this one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
@@ -66,6 +85,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 impl RpcStatus {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code: code as i32, message: message.into(), details: vec![] }
+    }
+
+    /// Data that cannot be read: what is wrong with it, and where.
+    pub fn malformed(field: impl Into<String>, message: impl Into<String>) -> Self {
+        let mut status = Self::new(Code::InvalidArgument, message);
+        let violation = FieldViolation { field: field.into(), description: status.message.clone() };
+        let detail = BadRequest { field_violations: vec![violation] };
+        status.details.push(Any { type_url: BAD_REQUEST.into(), value: detail.encode_to_vec() });
+        status
     }
 
     pub fn with_retry(mut self, after: Option<Duration>) -> Self {
@@ -84,6 +112,62 @@ impl RpcStatus {
         let delay = RetryInfo::decode(detail.value.as_slice()).ok()?.retry_delay.unwrap_or_default();
         let (seconds, nanos) = (u64::try_from(delay.seconds).ok()?, u32::try_from(delay.nanos).ok()?);
         Some(Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos.into())).min(LONGEST_PAUSE))
+    }
+}
+
+/// JSON as protobuf maps it, for senders that speak it.
+pub trait ToJson {
+    fn to_json(&self) -> serde_json::Value;
+}
+
+impl ToJson for RpcStatus {
+    fn to_json(&self) -> serde_json::Value {
+        let details: Vec<_> = self.details.iter().map(Any::to_json).collect();
+        let mut json = serde_json::json!({ "code": self.code, "message": self.message });
+        if !details.is_empty() {
+            json["details"] = details.into();
+        }
+        json
+    }
+}
+
+impl ToJson for Any {
+    fn to_json(&self) -> serde_json::Value {
+        let mut json = match self.type_url.as_str() {
+            RETRY_INFO => {
+                let info = RetryInfo::decode(self.value.as_slice()).unwrap_or_default();
+                let delay = info.retry_delay.unwrap_or_default();
+                let nanos = format!("{:09}", delay.nanos);
+                let fraction = nanos.trim_end_matches('0');
+                let point = if fraction.is_empty() { "" } else { "." };
+                serde_json::json!({ "retryDelay": format!("{}{point}{fraction}s", delay.seconds) })
+            }
+            BAD_REQUEST => {
+                let detail = BadRequest::decode(self.value.as_slice()).unwrap_or_default();
+                let violations = detail.field_violations.into_iter();
+                let violations =
+                    violations.map(|it| serde_json::json!({ "field": it.field, "description": it.description }));
+                serde_json::json!({ "fieldViolations": violations.collect::<Vec<_>>() })
+            }
+            // What has no known form in JSON: none of our own.
+            _ => serde_json::json!({}),
+        };
+        json["@type"] = self.type_url.as_str().into();
+        json
+    }
+}
+
+impl ToJson for ExportResponse {
+    fn to_json(&self) -> serde_json::Value {
+        let mut json = serde_json::json!({});
+        if let Some(partial) = &self.partial_success {
+            // 64-bit numbers are text.
+            json["partialSuccess"] = serde_json::json!({
+                "rejectedSpans": partial.rejected_spans.to_string(),
+                "errorMessage": partial.error_message,
+            });
+        }
+        json
     }
 }
 
@@ -144,15 +228,11 @@ pub fn parse_retry_after(text: &str) -> Option<Duration> {
     Some(at.duration_since(std::time::SystemTime::now()).unwrap_or_default().min(LONGEST_PAUSE))
 }
 
-/// The answer to an accepted request; `rejected` spans had ids that no back end takes.
-pub fn accepted(rejected: usize) -> ExportResponse {
-    let partial = (rejected > 0).then(|| PartialSuccess {
-        rejected_spans: rejected as i64,
-        error_message: format!(
-            "{rejected} spans have a trace id that is not 16 bytes or a span, parent or link id that is not 8, or \
-             only zeros"
-        ),
-    });
+/// The answer to an accepted request.
+pub fn accepted(outcome: Outcome) -> ExportResponse {
+    let says_something = outcome != Outcome::default();
+    let partial = says_something
+        .then(|| PartialSuccess { rejected_spans: outcome.rejected as i64, error_message: outcome.message });
     ExportResponse { partial_success: partial }
 }
 

@@ -11,19 +11,18 @@ use hyper::body::Incoming;
 use prost::Message as _;
 use tonic::{Code, Status};
 
-use super::{BodyError, Intake, Refusal, next_piece};
+use super::body::{self, Body, BodyError, FIRST_PIECE};
+use super::{Intake, Refusal};
+use crate::component::Outcome;
 use crate::traces::{Message, PREFIX};
 use crate::transport::body::Ready;
-use crate::transport::compress::{Codec, DecompressError};
-use crate::transport::status::{self, RpcStatus};
+use crate::transport::compress::Codec;
+use crate::transport::status::{self, RETRY_AFTER, RpcStatus};
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 /// In the order of what they cost.
 const ACCEPTED: HeaderValue = HeaderValue::from_static("identity,zstd,snappy,gzip");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-
-/// At first so much is set aside for a message, whatever length it claims.
-const FIRST_PIECE: usize = 1 << 20;
 
 pub(super) async fn handle(intake: Arc<Intake>, request: Request<Incoming>) -> Response<Ready> {
     let is_grpc = request.headers().get(http::header::CONTENT_TYPE).is_some_and(|found| {
@@ -49,33 +48,38 @@ pub(super) async fn handle(intake: Arc<Intake>, request: Request<Incoming>) -> R
         }),
     };
     match answer {
-        Ok(rejected) => accept(rejected),
+        Ok(outcome) => accept(outcome),
         Err(status) => refuse(&status),
     }
 }
 
-async fn answer(intake: &Intake, request: Request<Incoming>) -> Result<usize, RpcStatus> {
-    let (parts, body) = request.into_parts();
-    let message = read(intake, &parts.headers, body).await.inspect_err(|_| intake.failed(0))?;
-    intake.accept(message, &parts.headers).await.map_err(|refusal| match refusal {
-        Refusal::Malformed(error) => RpcStatus::new(Code::InvalidArgument, error.to_string()),
+async fn answer(intake: &Intake, request: Request<Incoming>) -> Result<Outcome, RpcStatus> {
+    let (parts, incoming) = request.into_parts();
+    let identity = intake.authenticate(&parts.headers).await;
+    let identity = identity.map_err(|error| RpcStatus::new(Code::Unauthenticated, error.to_string()))?;
+    // Held until the answer is known: that long the bytes are here.
+    let mut lease = intake.budget.lease();
+    let message = read(intake, &parts.headers, Body { incoming, lease: &mut lease }).await;
+    let message = message.inspect_err(|_| intake.failed(0))?;
+    intake.accept(message, &parts.headers, identity).await.map_err(|refusal| match refusal {
+        Refusal::Malformed(error) => RpcStatus::malformed(format!("byte {}", error.offset), error.to_string()),
         Refusal::Pipeline(error) => status::of_error(&error),
     })
 }
 
+fn failed(error: &BodyError) -> RpcStatus {
+    let status = RpcStatus::new(error.code(), error.to_string());
+    if error.code() == Code::Unavailable { status.with_retry(Some(RETRY_AFTER)) } else { status }
+}
+
 /// Reads the call's one message.
-async fn read(intake: &Intake, headers: &HeaderMap, mut body: Incoming) -> Result<Message, RpcStatus> {
+async fn read(intake: &Intake, headers: &HeaderMap, mut body: Body<'_>) -> Result<Message, RpcStatus> {
     let limit = intake.settings.limit;
-    let broken = |error: BodyError| match error {
-        BodyError::TooLarge(_) => RpcStatus::new(Code::ResourceExhausted, error.to_string()),
-        BodyError::Broken(_) => RpcStatus::new(Code::InvalidArgument, error.to_string()),
-        BodyError::Slow(_) => RpcStatus::new(Code::DeadlineExceeded, error.to_string()),
-    };
     let nothing = || RpcStatus::new(Code::InvalidArgument, "the call ended before a whole message came");
     let mut first = Bytes::new();
     let mut buffer: Vec<u8> = vec![];
     let mut expected = None;
-    while let Some(piece) = next_piece(&mut body).await.map_err(broken)? {
+    while let Some(piece) = body.next().await.map_err(|error| failed(&error))? {
         if first.is_empty() && buffer.is_empty() {
             first = piece;
         } else {
@@ -92,7 +96,11 @@ async fn read(intake: &Intake, headers: &HeaderMap, mut body: Incoming) -> Resul
         {
             let length = u32::from_be_bytes(length) as usize;
             if length > limit {
-                return Err(broken(BodyError::TooLarge(limit)));
+                return Err(failed(&BodyError::TooLarge(limit)));
+            }
+            // Refused before it comes, where it could not be held.
+            if !intake.budget.has(length.saturating_sub(so_far.len())) {
+                return Err(failed(&BodyError::NoRoom));
             }
             expected = Some(length + PREFIX);
         }
@@ -106,28 +114,25 @@ async fn read(intake: &Intake, headers: &HeaderMap, mut body: Incoming) -> Resul
     }
     match framed.first() {
         Some(0) => Message::from_grpc(framed).ok_or_else(nothing),
-        Some(1) => decompress(headers, framed.get(PREFIX..).unwrap_or_default(), limit),
+        Some(1) => {
+            let codec = codec(headers)?;
+            let packed = framed.slice(PREFIX..);
+            drop(framed);
+            let buffer = body::unpack(codec, packed, limit, body.lease).await.map_err(|error| failed(&error))?;
+            Ok(Message::from_framed(buffer))
+        }
         _ => Err(RpcStatus::new(Code::InvalidArgument, "the message's first byte is neither 0 nor 1")),
     }
 }
 
-fn decompress(headers: &HeaderMap, compressed: &[u8], limit: usize) -> Result<Message, RpcStatus> {
+fn codec(headers: &HeaderMap) -> Result<Codec, RpcStatus> {
     let Some(encoding) = headers.get("grpc-encoding").map(HeaderValue::as_bytes) else {
         return Err(RpcStatus::new(Code::Internal, "the message is compressed, and no `grpc-encoding` says how"));
     };
-    let Some(codec) = std::str::from_utf8(encoding).ok().and_then(Codec::of_grpc) else {
+    std::str::from_utf8(encoding).ok().and_then(Codec::of_grpc).ok_or_else(|| {
         let message = format!("`{}` is not a compression that is understood here", encoding.escape_ascii());
-        return Err(RpcStatus::new(Code::Unimplemented, message));
-    };
-    let mut buffer = vec![0; PREFIX];
-    codec.decompress(compressed, &mut buffer, limit).map_err(|error| {
-        let code = match error {
-            DecompressError::Malformed(..) => Code::InvalidArgument,
-            DecompressError::TooLarge(_) => Code::ResourceExhausted,
-        };
-        RpcStatus::new(code, error.to_string())
-    })?;
-    Ok(Message::from_framed(buffer))
+        RpcStatus::new(Code::Unimplemented, message)
+    })
 }
 
 /// `grpc-timeout`: at most eight digits and a unit.
@@ -149,8 +154,8 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
-fn accept(rejected: usize) -> Response<Ready> {
-    let response = status::accepted(rejected).encode_to_vec();
+fn accept(outcome: Outcome) -> Response<Ready> {
+    let response = status::accepted(outcome).encode_to_vec();
     let message = Message::copy_of(&response).framed();
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));

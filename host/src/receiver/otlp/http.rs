@@ -1,27 +1,90 @@
-//! OTLP over HTTP: `POST /v1/traces`, protobuf, gzip.
+//! OTLP over HTTP: `POST /v1/traces`, protobuf and JSON, in any of the
+//! Collector's encodings.
 
 use std::sync::Arc;
 
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use prost::Message as _;
 use tonic::Code;
 
-use super::{BodyError, Intake, Refusal, next_piece};
-use crate::traces::{Message, PREFIX};
+use super::body::{self, Body, BodyError, FIRST_PIECE};
+use super::{Intake, Refusal};
+use crate::component::Outcome;
+use crate::traces::{Message, OtlpJsonError, PREFIX, decode_request};
 use crate::transport::body::Ready;
+use crate::transport::budget::Lease;
 use crate::transport::compress::{Codec, DecompressError};
-use crate::transport::status::{self, RpcStatus};
+use crate::transport::status::{self, RpcStatus, ToJson};
 
-const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
+/// How a request is written, and so its answer too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Protobuf,
+    Json,
+}
 
-/// At most so much is set aside before a byte of the body has come.
-const FIRST_PIECE: usize = 1 << 20;
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+impl Encoding {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+        // Parameters, such as a charset, change nothing.
+        let media_type = text.split(';').next().unwrap_or_default().trim();
+        if media_type.eq_ignore_ascii_case("application/x-protobuf") {
+            Some(Self::Protobuf)
+        } else if media_type.eq_ignore_ascii_case("application/json") {
+            Some(Self::Json)
+        } else {
+            None
+        }
+    }
+
+    fn content_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Protobuf => "application/x-protobuf",
+            Self::Json => "application/json",
+        })
+    }
+
+    fn write<M: prost::Message + ToJson>(self, message: &M) -> Vec<u8> {
+        match self {
+            Self::Protobuf => message.encode_to_vec(),
+            Self::Json => message.to_json().to_string().into_bytes(),
+        }
+    }
+}
 
 pub(super) async fn handle(intake: Arc<Intake>, request: Request<Incoming>) -> Response<Ready> {
-    if request.uri().path() != intake.settings.path {
+    let settings = &intake.settings.http;
+    if let Some(cors) = &settings.cors
+        && let Some(answer) = cors.preflight(&request)
+    {
+        return answer;
+    }
+    let origin = request.headers().get(ORIGIN).cloned();
+    let answer = respond(&intake, request);
+    let mut response = match settings.write_timeout {
+        None => answer.await,
+        Some(limit) => tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "the destination did not answer within `write_timeout`")
+        }),
+    };
+    let headers = response.headers_mut();
+    for (name, value) in &settings.response_headers {
+        headers.insert(name, value.clone());
+    }
+    if let Some(cors) = &settings.cors {
+        cors.mark(origin.as_ref(), headers);
+    }
+    response
+}
+
+async fn respond(intake: &Intake, request: Request<Incoming>) -> Response<Ready> {
+    if request.uri().path() != intake.settings.http.path {
         return plain(StatusCode::NOT_FOUND, "404 page not found");
     }
     if request.method() != Method::POST {
@@ -29,27 +92,37 @@ pub(super) async fn handle(intake: Arc<Intake>, request: Request<Incoming>) -> R
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
-    if media_type(request.headers()).as_deref() != Some("application/x-protobuf") {
-        let message = "415 unsupported media type, supported: [application/x-protobuf]";
+    let Some(encoding) = Encoding::of(request.headers()) else {
+        let message = "415 unsupported media type, supported: [application/json, application/x-protobuf]";
         return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
-    }
-    match answer(&intake, request).await {
-        Ok(rejected) => {
-            let mut response = Response::new(Ready::new(status::accepted(rejected).encode_to_vec()));
-            response.headers_mut().insert(CONTENT_TYPE, PROTOBUF);
+    };
+    match answer(intake, request, encoding).await {
+        Ok(outcome) => {
+            let mut response = Response::new(Ready::new(encoding.write(&status::accepted(outcome))));
+            response.headers_mut().insert(CONTENT_TYPE, encoding.content_type());
             response
         }
-        Err((code, status)) => refuse(code, &status),
+        Err(refused) => refuse(intake, refused, encoding),
     }
 }
 
+/// A refusal: HTTP's status, and `google.rpc.Status` as its body.
 type Refused = (StatusCode, RpcStatus);
 
-async fn answer(intake: &Intake, request: Request<Incoming>) -> Result<usize, Refused> {
-    let (parts, body) = request.into_parts();
-    let message = read(intake, &parts.headers, body).await.inspect_err(|_| intake.failed(0))?;
-    intake.accept(message, &parts.headers).await.map_err(|refusal| match refusal {
-        Refusal::Malformed(error) => bad_request(error.to_string()),
+async fn answer(intake: &Intake, request: Request<Incoming>, encoding: Encoding) -> Result<Outcome, Refused> {
+    let (parts, incoming) = request.into_parts();
+    let identity = intake
+        .authenticate(&parts.headers)
+        .await
+        .map_err(|error| (StatusCode::UNAUTHORIZED, RpcStatus::new(Code::Unauthenticated, error.to_string())))?;
+    // Held until the answer is known: that long the bytes are here.
+    let mut lease = intake.budget.lease();
+    let message = message(intake, &parts.headers, Body { incoming, lease: &mut lease }, encoding).await;
+    let message = message.inspect_err(|_| intake.failed(0))?;
+    intake.accept(message, &parts.headers, identity).await.map_err(|refusal| match refusal {
+        Refusal::Malformed(error) => {
+            (StatusCode::BAD_REQUEST, RpcStatus::malformed(format!("byte {}", error.offset), error.to_string()))
+        }
         Refusal::Pipeline(error) => {
             let status = status::of_error(&error);
             (status::to_http(status.code), status)
@@ -57,53 +130,104 @@ async fn answer(intake: &Intake, request: Request<Incoming>) -> Result<usize, Re
     })
 }
 
-fn bad_request(message: String) -> Refused {
-    (StatusCode::BAD_REQUEST, RpcStatus::new(Code::InvalidArgument, message))
+/// Reads the request to wire bytes.
+async fn message(intake: &Intake, headers: &HeaderMap, body: Body<'_>, encoding: Encoding) -> Result<Message, Refused> {
+    let Body { incoming, lease } = body;
+    let read = read(intake, headers, Body { incoming, lease: &mut *lease });
+    let buffer = match intake.settings.http.read_timeout {
+        None => read.await?,
+        Some(limit) => {
+            tokio::time::timeout(limit, read).await.unwrap_or_else(|_| Err(failed(&BodyError::Late(limit))))?
+        }
+    };
+    match encoding {
+        Encoding::Protobuf => Ok(Message::from_framed(buffer)),
+        Encoding::Json => translate(buffer, intake.settings.limit, lease).await,
+    }
 }
 
-/// Reads the body, and decompresses it where it says so.
-async fn read(intake: &Intake, headers: &HeaderMap, mut body: Incoming) -> Result<Message, Refused> {
+fn failed(error: &BodyError) -> Refused {
+    let http = match error {
+        BodyError::TooLarge(_) | BodyError::Packed(DecompressError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
+        BodyError::Slow(_) | BodyError::Late(_) => StatusCode::REQUEST_TIMEOUT,
+        other => status::to_http(other.code() as i32),
+    };
+    let status = RpcStatus::new(error.code(), error.to_string());
+    let retry = (error.code() == Code::Unavailable).then_some(status::RETRY_AFTER);
+    (http, status.with_retry(retry))
+}
+
+/// Reads the body, and unpacks it where it says so; the message stands behind
+/// room for gRPC's prefix.
+async fn read(intake: &Intake, headers: &HeaderMap, mut body: Body<'_>) -> Result<Vec<u8>, Refused> {
     let limit = intake.settings.limit;
-    let failed = |error: BodyError| {
-        let (http, code) = match error {
-            BodyError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
-            BodyError::Broken(_) => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
-            BodyError::Slow(_) => (StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded),
-        };
-        (http, RpcStatus::new(code, error.to_string()))
-    };
-    let encoding = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes).unwrap_or_default();
-    let codec = match std::str::from_utf8(encoding).ok() {
-        Some("" | "identity") => None,
-        Some(name) if Codec::of_http(name).is_some() => Codec::of_http(name),
-        _ => return Err(bad_request(format!("unsupported Content-Encoding: {}", encoding.escape_ascii()))),
-    };
+    let codec = codec(headers, intake.settings.http.encodings.as_deref())?;
     let claimed = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if claimed.is_some_and(|claimed| claimed > limit) {
-        return Err(failed(BodyError::TooLarge(limit)));
+        return Err(failed(&BodyError::TooLarge(limit)));
     }
-    // Room for gRPC's prefix, so that a gRPC exporter sends this very buffer on.
+    // Refused before it comes, where it could not be held.
+    if !intake.budget.has(claimed.unwrap_or_default()) {
+        return Err(failed(&BodyError::NoRoom));
+    }
     let mut buffer = Vec::with_capacity(PREFIX + claimed.unwrap_or_default().min(FIRST_PIECE));
     buffer.resize(PREFIX, 0);
-    while let Some(piece) = next_piece(&mut body).await.map_err(failed)? {
+    while let Some(piece) = body.next().await.map_err(|error| failed(&error))? {
         if buffer.len() - PREFIX + piece.len() > limit {
-            return Err(failed(BodyError::TooLarge(limit)));
+            return Err(failed(&BodyError::TooLarge(limit)));
         }
         buffer.extend_from_slice(&piece);
     }
-    let Some(codec) = codec else { return Ok(Message::from_framed(buffer)) };
-    let mut inflated = vec![0; PREFIX];
-    codec.decompress(buffer.get(PREFIX..).unwrap_or_default(), &mut inflated, limit).map_err(|error| match error {
-        DecompressError::Malformed(..) => bad_request(error.to_string()),
-        DecompressError::TooLarge(_) => failed(BodyError::TooLarge(limit)),
-    })?;
-    Ok(Message::from_framed(inflated))
+    match codec {
+        None => Ok(buffer),
+        Some(codec) => {
+            let packed = Bytes::from(buffer).slice(PREFIX..);
+            body::unpack(codec, packed, limit, body.lease).await.map_err(|error| failed(&error))
+        }
+    }
 }
 
-/// The media type without its parameters, lower case.
-fn media_type(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    Some(text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+/// `None` for a body that is not packed.
+fn codec(headers: &HeaderMap, taken: Option<&[Codec]>) -> Result<Option<Codec>, Refused> {
+    let mut names = headers.get_all(CONTENT_ENCODING).iter();
+    let encoding = names.next().map(HeaderValue::as_bytes).unwrap_or_default();
+    let name = std::str::from_utf8(encoding).map(str::trim).ok().filter(|_| names.next().is_none());
+    match name {
+        Some("") => return Ok(None),
+        Some(name) if name.eq_ignore_ascii_case("identity") => return Ok(None),
+        Some(name) => {
+            let codec = Codec::of_http(name).filter(|codec| taken.is_none_or(|taken| taken.contains(codec)));
+            if codec.is_some() {
+                return Ok(codec);
+            }
+        }
+        None => {}
+    }
+    let message = format!("unsupported Content-Encoding: {}", encoding.escape_ascii());
+    Err((StatusCode::BAD_REQUEST, RpcStatus::new(Code::InvalidArgument, message)))
+}
+
+/// Translating more than this keeps a worker from its other requests for too long.
+const LARGE: usize = 512 << 10;
+
+/// The wire bytes of a request in JSON, for which the lease has to have room too.
+async fn translate(buffer: Vec<u8>, limit: usize, lease: &mut Lease) -> Result<Message, Refused> {
+    let came = buffer.len() - PREFIX.min(buffer.len());
+    // OTLP JSON is never shorter than what it says on the wire.
+    if !lease.grow(came) {
+        return Err(failed(&BodyError::NoRoom));
+    }
+    let decode = move || decode_request(buffer.get(PREFIX..).unwrap_or_default(), limit);
+    let decoded = if came > LARGE {
+        tokio::task::spawn_blocking(decode).await.map_err(|error| failed(&BodyError::Unpacking(error)))?
+    } else {
+        decode()
+    };
+    lease.shrink(came);
+    decoded.map_err(|error| match error {
+        OtlpJsonError::TooLarge { limit } => failed(&BodyError::TooLarge(limit)),
+        error => (StatusCode::BAD_REQUEST, RpcStatus::malformed(error.place(), error.to_string())),
+    })
 }
 
 fn plain(code: StatusCode, message: &'static str) -> Response<Ready> {
@@ -114,11 +238,17 @@ fn plain(code: StatusCode, message: &'static str) -> Response<Ready> {
 }
 
 /// A refusal's body is a `google.rpc.Status` in the request's encoding.
-fn refuse(code: StatusCode, status: &RpcStatus) -> Response<Ready> {
-    let mut response = Response::new(Ready::new(status.encode_to_vec()));
+fn refuse(intake: &Intake, (code, status): Refused, encoding: Encoding) -> Response<Ready> {
+    let mut response = Response::new(Ready::new(encoding.write(&status)));
     *response.status_mut() = code;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, PROTOBUF);
+    headers.insert(CONTENT_TYPE, encoding.content_type());
+    if code == StatusCode::UNAUTHORIZED
+        && let Some(authenticator) = &intake.authenticator
+        && let Ok(challenge) = HeaderValue::from_str(authenticator.challenge())
+    {
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
     if matches!(code, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
         && let Some(after) = status.retry_after()
     {

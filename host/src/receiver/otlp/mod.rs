@@ -1,24 +1,25 @@
-//! The `otlp` receiver: gRPC and HTTP, protobuf.
+//! The `otlp` receiver: gRPC and HTTP, protobuf and JSON.
 //!
 //! Its answer to a sender is its pipelines' answer. The walk that validates a
 //! request also indexes it where a processor will look into it.
 
+mod body;
+mod cors;
 mod grpc;
 mod http;
 mod settings;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::Incoming;
+pub use settings::{Endpoint, OtlpSettings, Protocol};
 
-pub use settings::{OtlpSettings, Protocol};
-
-use crate::component::{ConsumeError, Consumer, Id};
+use crate::component::{Authenticator, ConsumeError, Consumer, Id, Identity, Outcome, Unauthenticated};
 use crate::telemetry::{Metrics, ReceiverMetrics};
 use crate::traces::{Batch, Context, Message, WireError, countable_spans};
-use crate::transport::listen::{Listener, Server, Versions};
+use crate::transport::budget::Budget;
+use crate::transport::listen::{Listener, Server};
+use crate::transport::server_tls::ServerTls;
+use crate::transport::tls::TlsError;
 
 /// Why a request was not accepted, before a protocol puts it in its words.
 #[derive(Debug)]
@@ -32,14 +33,29 @@ struct Intake {
     consumer: Arc<dyn Consumer>,
     metrics: ReceiverMetrics,
     settings: Protocol,
-    /// The context of requests that carry no metadata of their own.
+    authenticator: Option<Arc<dyn Authenticator>>,
+    budget: Arc<Budget>,
+    /// The context of requests that carry nothing of their own.
     context: Arc<Context>,
 }
 
 impl Intake {
-    /// Validates a request and hands it on; answers how many spans had to be taken out.
-    async fn accept(&self, message: Message, headers: &::http::HeaderMap) -> Result<usize, Refusal> {
-        let context = self.context(headers);
+    /// Lets a request in by its headers.
+    async fn authenticate(&self, headers: &::http::HeaderMap) -> Result<Identity, Unauthenticated> {
+        match &self.authenticator {
+            Some(authenticator) => authenticator.authenticate(headers).await,
+            None => Ok(Identity::default()),
+        }
+    }
+
+    /// Validates a request and hands it on; answers with the spans that were not taken.
+    async fn accept(
+        &self,
+        message: Message,
+        headers: &::http::HeaderMap,
+        identity: Identity,
+    ) -> Result<Outcome, Refusal> {
+        let context = self.context(headers, identity);
         let wire = message.bytes();
         let received = Batch::receive(message, context, self.consumer.looks_inside());
         let (batch, rejected) = received.map_err(|error| {
@@ -50,11 +66,17 @@ impl Intake {
         self.metrics.rejected.inc_by(rejected as u64);
         let mut account = Account { spans: batch.spans() as u64, metrics: &self.metrics, accepted: false };
         self.metrics.in_flight.add(batch.spans() as i64);
+        let mut outcome = Outcome::default();
+        if rejected > 0 {
+            let why =
+                "spans have a trace id that is not 16 bytes or a span, parent or link id that is not 8, or only zeros";
+            outcome = Outcome::rejected(rejected, format!("{rejected} {why}"));
+        }
         if batch.spans() > 0 {
-            self.consumer.consume(batch).await.map_err(Refusal::Pipeline)?;
+            outcome = outcome.and(self.consumer.consume(batch).await.map_err(Refusal::Pipeline)?);
         }
         account.accepted = true;
-        Ok(rejected)
+        Ok(outcome)
     }
 
     /// Counts a request that did not come as far as the pipelines, and the spans known of it.
@@ -63,13 +85,17 @@ impl Intake {
         self.metrics.failed_requests.inc();
     }
 
-    fn context(&self, headers: &::http::HeaderMap) -> Arc<Context> {
-        if !self.settings.include_metadata {
+    fn context(&self, headers: &::http::HeaderMap, identity: Identity) -> Arc<Context> {
+        if !self.settings.include_metadata && identity.is_empty() {
             return Arc::clone(&self.context);
         }
-        let text = |value: &::http::HeaderValue| value.to_str().ok().map(str::to_owned);
-        let kept = headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?)));
-        Arc::new(Context { metadata: kept.collect(), ..Context::clone(&self.context) })
+        let mut context = Context { auth: identity, ..Context::clone(&self.context) };
+        if self.settings.include_metadata {
+            let text = |value: &::http::HeaderValue| value.to_str().ok().map(str::to_owned);
+            let kept = headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?)));
+            context.metadata = kept.collect();
+        }
+        Arc::new(context)
     }
 }
 
@@ -94,47 +120,97 @@ impl Drop for Account<'_> {
     }
 }
 
+/// A receiver whose settings and files are sound; no port is open yet.
+pub struct OtlpReceiver {
+    id: Id,
+    grpc: Option<Port>,
+    http: Option<Port>,
+}
+
+struct Port {
+    settings: Protocol,
+    tls: Option<ServerTls>,
+    authenticator: Option<Arc<dyn Authenticator>>,
+}
+
+/// A file of a protocol that cannot be used, with the settings that name it.
+pub type TlsProblem = (crate::transport::server_tls::ServerTlsSettings, TlsError);
+
+impl OtlpReceiver {
+    /// Reads the files that `tls` names. `authenticators` are those that the two
+    /// protocols name, gRPC's first.
+    pub fn new(
+        id: Id,
+        settings: OtlpSettings,
+        authenticators: [Option<Arc<dyn Authenticator>>; 2],
+    ) -> Result<Self, Box<TlsProblem>> {
+        let [grpc_auth, http_auth] = authenticators;
+        let port = |settings: Option<Protocol>, authenticator| -> Result<_, Box<TlsProblem>> {
+            match settings {
+                None => Ok(None),
+                Some(settings) => {
+                    let versions = settings.connections.versions;
+                    let tls = settings
+                        .tls
+                        .clone()
+                        .map(|tls| ServerTls::new(tls.clone(), versions).map_err(|error| Box::new((tls, error))));
+                    Ok(Some(Port { tls: tls.transpose()?, settings, authenticator }))
+                }
+            }
+        };
+        Ok(Self { id, grpc: port(settings.grpc, grpc_auth)?, http: port(settings.http, http_auth)? })
+    }
+
+    /// Opens the ports.
+    pub async fn bind(self) -> Result<BoundReceiver, BindError> {
+        let open = async |port: Option<Port>| match port {
+            None => Ok(None),
+            Some(port) => {
+                let bound = match &port.settings.endpoint {
+                    Endpoint::Tcp(address) => Listener::bind(address).await,
+                    Endpoint::Unix(path) => Listener::bind_unix(path).await,
+                };
+                let failed = |source| BindError { endpoint: port.settings.endpoint.to_string(), source };
+                Ok(Some((bound.map_err(failed)?, port)))
+            }
+        };
+        Ok(BoundReceiver { id: self.id, grpc: open(self.grpc).await?, http: open(self.http).await? })
+    }
+}
+
 /// A receiver whose ports are open but which takes nothing yet.
 pub struct BoundReceiver {
     id: Id,
-    settings: OtlpSettings,
-    grpc: Option<Listener>,
-    http: Option<Listener>,
+    grpc: Option<(Listener, Port)>,
+    http: Option<(Listener, Port)>,
 }
 
 impl BoundReceiver {
-    /// Opens the ports.
-    pub async fn bind(id: Id, settings: OtlpSettings) -> Result<Self, BindError> {
-        let open = async |protocol: &Option<Protocol>| match protocol {
-            None => Ok(None),
-            Some(protocol) => {
-                let bound = Listener::bind(&protocol.endpoint).await;
-                bound.map(Some).map_err(|source| BindError { endpoint: protocol.endpoint.clone(), source })
-            }
-        };
-        let (grpc, http) = (open(&settings.grpc).await?, open(&settings.http).await?);
-        Ok(Self { id, settings, grpc, http })
-    }
-
     /// Begins to receive.
-    pub fn serve(self, consumer: &Arc<dyn Consumer>, metrics: &Metrics) -> Vec<Server> {
-        let intake = |settings: Protocol, transport: &'static str| {
-            let context = Context { receiver: Arc::clone(&self.id), transport, ..Context::default() };
-            let metrics = metrics.receiver(&self.id, transport);
-            Arc::new(Intake { consumer: Arc::clone(consumer), metrics, settings, context: Arc::new(context) })
-        };
+    pub fn serve(self, consumer: &Arc<dyn Consumer>, metrics: &Metrics, budget: &Arc<Budget>) -> Vec<Server> {
         let mut servers = vec![];
-        if let (Some(listener), Some(settings)) = (self.grpc, self.settings.grpc.clone()) {
+        let intake = |settings: &Protocol, authenticator, transport: &'static str| {
+            let context = Context { receiver: Arc::clone(&self.id), transport, ..Context::default() };
+            Arc::new(Intake {
+                consumer: Arc::clone(consumer),
+                metrics: metrics.receiver(&self.id, transport),
+                settings: settings.clone(),
+                authenticator,
+                budget: Arc::clone(budget),
+                context: Arc::new(context),
+            })
+        };
+        if let Some((listener, Port { settings, tls, authenticator })) = self.grpc {
             tracing::info!(receiver = %self.id, endpoint = %listener.address, "receiving OTLP over gRPC");
-            let intake = intake(settings, "grpc");
+            let intake = intake(&settings, authenticator, "grpc");
             let handle = move |request| grpc::handle(Arc::clone(&intake), request);
-            servers.push(listener.serve(Versions::Http2, handle));
+            servers.push(listener.serve_with(settings.connections, tls, handle));
         }
-        if let (Some(listener), Some(settings)) = (self.http, self.settings.http.clone()) {
+        if let Some((listener, Port { settings, tls, authenticator })) = self.http {
             tracing::info!(receiver = %self.id, endpoint = %listener.address, "receiving OTLP over HTTP");
-            let intake = intake(settings, "http");
+            let intake = intake(&settings, authenticator, "http");
             let handle = move |request| http::handle(Arc::clone(&intake), request);
-            servers.push(listener.serve(Versions::Any, handle));
+            servers.push(listener.serve_with(settings.connections, tls, handle));
         }
         servers
     }
@@ -146,35 +222,4 @@ pub struct BindError {
     pub endpoint: String,
     #[source]
     pub source: std::io::Error,
-}
-
-/// Why a body was not read to its end.
-#[derive(Debug, thiserror::Error)]
-enum BodyError {
-    #[error("the request is larger than {0} bytes")]
-    TooLarge(usize),
-    #[error("the request's body broke off: {0}")]
-    Broken(hyper::Error),
-    #[error("the sender paused for more than {0:?}")]
-    Slow(Duration),
-}
-
-/// Between two pieces of a body a sender may pause for so long.
-const BODY_PAUSE: Duration = Duration::from_secs(30);
-
-/// The next piece of a body.
-async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, BodyError> {
-    use http_body_util::BodyExt as _;
-    loop {
-        let frame = tokio::time::timeout(BODY_PAUSE, body.frame()).await.map_err(|_| BodyError::Slow(BODY_PAUSE))?;
-        match frame {
-            None => return Ok(None),
-            Some(Err(error)) => return Err(BodyError::Broken(error)),
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
-                }
-            }
-        }
-    }
 }

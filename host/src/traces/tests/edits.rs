@@ -12,7 +12,7 @@ use super::reads::assert_reads;
 use super::unknowns::{Unknown, unknowns};
 use super::{Case, assert_same, choices, config, decode};
 use crate::traces::fuzz::{self, Choices};
-use crate::traces::{Batch, Edit, NewValue, Owner, parse_value};
+use crate::traces::{Batch, Edit, NewValue, Owner, decode_value};
 
 proptest! {
     #![proptest_config(config())]
@@ -191,7 +191,7 @@ fn a_scalar_that_is_set_as_json_reads_as_that_scalar() {
         ("{}", 6),
     ] {
         let mut batch = one_span();
-        batch.apply(vec![set(Owner::Span, NewValue::Nested(parse_value(text).unwrap()))]).unwrap();
+        batch.apply(vec![set(Owner::Span, NewValue::Nested(decode_value(text).unwrap()))]).unwrap();
         assert_eq!(batch.index().unwrap().attribute_types(Owner::Span, "k"), [kind], "{text}");
     }
 }

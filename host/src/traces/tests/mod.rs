@@ -23,24 +23,24 @@ use super::{Batch, Message, Owner, walk};
 use encoder::Style;
 
 /// A failure prints the choices that lead to it; what it showed becomes a test of its own.
-fn config() -> ProptestConfig {
+pub(super) fn config() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     ProptestConfig { cases: cases.unwrap_or(1000), failure_persistence: None, ..ProptestConfig::default() }
 }
 
 /// What a case is made from.
-fn choices() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn choices() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![proptest::collection::vec(any::<u8>(), 0..300), proptest::collection::vec(any::<u8>(), 300..2500)]
 }
 
 /// A request on the wire, and what prost reads in it.
-struct Case {
-    wire: Vec<u8>,
-    decoded: ExportTraceServiceRequest,
+pub(super) struct Case {
+    pub wire: Vec<u8>,
+    pub decoded: ExportTraceServiceRequest,
 }
 
 impl Case {
-    fn new(choices: &mut Choices) -> Self {
+    pub fn new(choices: &mut Choices) -> Self {
         let style = Style::any(choices);
         Self::in_style(choices, style)
     }
@@ -61,7 +61,7 @@ impl Case {
     }
 }
 
-fn decode(wire: &[u8]) -> ExportTraceServiceRequest {
+pub(super) fn decode(wire: &[u8]) -> ExportTraceServiceRequest {
     ExportTraceServiceRequest::decode(wire).unwrap()
 }
 

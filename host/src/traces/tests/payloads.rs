@@ -42,4 +42,8 @@ fn the_fuzz_corpus_holds() {
     for (_, input) in files(&corpus.join("splice")) {
         fuzz::splice(&input);
     }
+    assert!(corpus.join("json/plain.json").is_file(), "the corpus is part of the tree");
+    for (_, input) in files(&corpus.join("json")) {
+        fuzz::json(&input);
+    }
 }

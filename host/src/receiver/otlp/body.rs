@@ -1,0 +1,107 @@
+//! Requests' bodies: read within the limit, the sender's time and the process's
+//! memory, then unpacked within the same.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tonic::Code;
+
+use crate::traces::PREFIX;
+use crate::transport::budget::Lease;
+use crate::transport::compress::{Codec, DecompressError};
+
+/// Why a body was not read to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    #[error("the request is larger than {0} bytes")]
+    TooLarge(usize),
+    #[error("the request's body broke off: {0}")]
+    Broken(hyper::Error),
+    #[error("the sender paused for more than {0:?}")]
+    Slow(Duration),
+    #[error("the request did not come within {0:?}")]
+    Late(Duration),
+    #[error("the collector holds as many bytes of requests as its memory allows")]
+    NoRoom,
+    #[error(transparent)]
+    Packed(DecompressError),
+    #[error("the request cannot be unpacked: {0}")]
+    Unpacking(tokio::task::JoinError),
+}
+
+impl BodyError {
+    /// The status that OTLP has for it; HTTP's follows from it but for those that
+    /// HTTP tells apart.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::TooLarge(_) | Self::Packed(DecompressError::TooLarge(_)) => Code::ResourceExhausted,
+            Self::Broken(_) | Self::Packed(DecompressError::Malformed(..)) => Code::InvalidArgument,
+            Self::Slow(_) | Self::Late(_) => Code::DeadlineExceeded,
+            Self::NoRoom | Self::Packed(DecompressError::NoRoom) => Code::Unavailable,
+            Self::Unpacking(_) => Code::Internal,
+        }
+    }
+}
+
+/// Between two pieces of a body a sender may pause for so long.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// At most so much is set aside before it has come.
+pub(super) const FIRST_PIECE: usize = 1 << 20;
+
+/// Unpacking more than this keeps a worker from its other requests for too long.
+const LARGE: usize = 512 << 10;
+
+/// A body that is being read; what came counts against the lease.
+pub(super) struct Body<'a> {
+    pub incoming: Incoming,
+    pub lease: &'a mut Lease,
+}
+
+impl Body<'_> {
+    /// The next piece.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        loop {
+            let frame = tokio::time::timeout(PAUSE, self.incoming.frame());
+            match frame.await.map_err(|_| BodyError::Slow(PAUSE))? {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(BodyError::Broken(error)),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return if self.lease.grow(data.len()) { Ok(Some(data)) } else { Err(BodyError::NoRoom) };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Unpacks a body of at most `limit` bytes; what comes out counts against the
+/// lease too, and what it came from no more.
+pub(super) async fn unpack(codec: Codec, packed: Bytes, limit: usize, lease: &mut Lease) -> Result<Vec<u8>, BodyError> {
+    let came = packed.len();
+    let unpacked = if came > LARGE {
+        // The thread that unpacks asks for room by the same lease.
+        let mut lent = lease.split();
+        let work = move || {
+            let out = unpack_here(codec, &packed, limit, &mut lent);
+            (out, lent)
+        };
+        let (out, lent) = tokio::task::spawn_blocking(work).await.map_err(BodyError::Unpacking)?;
+        lease.join(lent);
+        out
+    } else {
+        unpack_here(codec, &packed, limit, lease)
+    };
+    lease.shrink(came);
+    unpacked.map_err(BodyError::Packed)
+}
+
+/// With room for gRPC's prefix, so that a gRPC exporter sends this very buffer on.
+fn unpack_here(codec: Codec, packed: &[u8], limit: usize, lease: &mut Lease) -> Result<Vec<u8>, DecompressError> {
+    let mut buffer = vec![0; PREFIX];
+    codec.decompress(packed, &mut buffer, limit, &mut |bytes| lease.grow(bytes))?;
+    Ok(buffer)
+}

@@ -1,0 +1,182 @@
+//! What all requests together may take of the process's memory. A request asks
+//! for its bytes as they come, and for what they unpack to before they do; when
+//! there are none it is refused, and its sender is asked to try again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A process that may use so much memory gives this part of it to the bytes of
+/// requests. Beside them each request needs room for the index, the edits and the
+/// outgoing message: up to four times its bytes.
+const SHARE: u64 = 5;
+
+/// No share is smaller: one request of a usual size has to fit.
+const LEAST: u64 = 8 << 20;
+
+#[derive(Debug)]
+pub struct Budget {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl Budget {
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicUsize::new(0) })
+    }
+
+    /// A share of what this process may use.
+    pub fn of_process() -> Arc<Self> {
+        let share = (memory_limit() / SHARE).max(LEAST);
+        Self::new(usize::try_from(share).unwrap_or(usize::MAX))
+    }
+
+    /// All bytes that there are, taken or not.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Bytes that requests hold now.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether so many bytes would be given now.
+    pub fn has(&self, bytes: usize) -> bool {
+        self.used().saturating_add(bytes) <= self.limit
+    }
+
+    pub fn lease(self: &Arc<Self>) -> Lease {
+        Lease { budget: Arc::clone(self), held: 0 }
+    }
+}
+
+/// What one request holds; dropping it gives it back.
+#[derive(Debug)]
+pub struct Lease {
+    budget: Arc<Budget>,
+    held: usize,
+}
+
+impl Lease {
+    /// Takes so many bytes more, if there are so many.
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let take = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.budget.limit);
+        let taken = self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+        if taken {
+            self.held += bytes;
+        }
+        taken
+    }
+
+    /// A lease of its own for work elsewhere, holding nothing yet.
+    pub fn split(&self) -> Self {
+        self.budget.lease()
+    }
+
+    /// Takes over what the other holds.
+    pub fn join(&mut self, mut other: Self) {
+        self.held += std::mem::take(&mut other.held);
+    }
+
+    /// Gives so many bytes back before the request ends.
+    pub fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.held);
+        self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.held -= bytes;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.held, Ordering::Relaxed);
+    }
+}
+
+/// Bytes of memory that this process may use: the least of what the machine has,
+/// what its cgroup grants, and what `GOMEMLIMIT` says, which the Operator and the
+/// Helm chart set.
+pub fn memory_limit() -> u64 {
+    let told = std::env::var("GOMEMLIMIT").ok().and_then(|text| go_size(&text));
+    let limits = [machine(), cgroup(), told];
+    limits.into_iter().flatten().min().unwrap_or(u64::MAX)
+}
+
+fn machine() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The tightest limit on the way from this process's cgroup to the root.
+fn cgroup() -> Option<u64> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    // Version 2 has one line, `0::/path`; version 1 one for each controller.
+    let paths = own.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        match controllers {
+            "" => Some(("/sys/fs/cgroup", path, "memory.max")),
+            _ if controllers.split(',').any(|it| it == "memory") => {
+                Some(("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes"))
+            }
+            _ => None,
+        }
+    });
+    let limits = paths.flat_map(|(root, path, file)| {
+        let above = std::path::Path::new(path).ancestors().map(|it| it.to_string_lossy().into_owned());
+        let places: Vec<_> = above.map(|it| format!("{root}/{}/{file}", it.trim_start_matches('/'))).collect();
+        // `max` is no number, and no limit.
+        places.into_iter().filter_map(|place| std::fs::read_to_string(place).ok()?.trim().parse::<u64>().ok())
+    });
+    limits.min()
+}
+
+/// A size as Go's runtime reads it: bytes, or with `KiB`, `MiB`, `GiB`, `TiB`; `off` is none.
+fn go_size(text: &str) -> Option<u64> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40), ("B", 0)];
+    let unit = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
+    let (number, shift) = unit.unwrap_or((text, 0));
+    number.trim().parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_comes_back_and_no_more_is_given_than_there_is() {
+        let budget = Budget::new(100);
+        let mut one = budget.lease();
+        assert!(one.grow(60) && !one.grow(41) && budget.has(40) && !budget.has(41));
+        let mut other = budget.lease();
+        assert!(other.grow(40) && !other.grow(1));
+        one.shrink(10);
+        assert!(other.grow(10) && !other.grow(usize::MAX));
+        drop(one);
+        assert_eq!(budget.used(), 50);
+        drop(other);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn the_go_runtimes_memory_limit_is_understood() {
+        for (text, bytes) in [
+            ("1048576", Some(1 << 20)),
+            ("64MiB", Some(64 << 20)),
+            ("2GiB", Some(2 << 30)),
+            ("512B", Some(512)),
+            ("off", None),
+            ("64MB", None),
+            ("-1", None),
+            ("99999999TiB", None),
+            ("", None),
+        ] {
+            assert_eq!(go_size(text), bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn this_process_has_a_limit_of_memory() {
+        assert!(memory_limit() > 64 << 20);
+    }
+}
