@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 7] = [
     &["cli"],
     &["collector"],
     &["registry", "pipeline"],
-    &["receiver", "plugin", "exporter", "extension"],
+    &["receiver", "plugin", "exporter", "connector", "extension"],
     &["transport"],
     &["component"],
     &["traces"],

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod collector;
 pub mod component;
 pub mod config;
+pub mod connector;
 pub mod exporter;
 pub mod extension;
 pub mod pipeline;

@@ -1,5 +1,6 @@
-//! A pipeline: processors in their order, then every exporter. Its answer is
-//! `Ok` once each destination has every span that the processors let through.
+//! A pipeline: processors in their order, then every exporter and every pipeline
+//! that a connector leads to. Its answer is `Ok` once each destination has every
+//! span that the processors let through.
 
 use std::sync::Arc;
 
@@ -11,16 +12,31 @@ use crate::traces::Batch;
 pub struct Pipeline {
     pub processors: Vec<Box<dyn Processor>>,
     pub exporters: Vec<Arc<dyn Exporter>>,
+    /// What connectors lead to.
+    pub next: Vec<Arc<dyn Consumer>>,
 }
 
 impl Pipeline {
-    async fn run(&self, mut batch: Batch) -> Result<Outcome, ConsumeError> {
+    async fn run(&self, mut batch: Batch) -> Answer {
         for processor in &self.processors {
             batch = processor.process(batch).await?;
         }
         if batch.spans() == 0 {
             return Ok(Outcome::default());
         }
+        match (self.exporters.is_empty(), self.next.as_slice()) {
+            (_, []) => self.export(batch).await,
+            (true, [next]) => next.consume(batch).await,
+            (true, _) => self.hand_on(&batch).await,
+            // A batch goes on as it is, edits and index included, and shares its bytes.
+            (false, _) => {
+                let (handed_on, exported) = tokio::join!(self.hand_on(&batch), self.export(batch.clone()));
+                join(vec![handed_on, exported], Outcome::beside)
+            }
+        }
+    }
+
+    async fn export(&self, batch: Batch) -> Answer {
         let mut parcels = batch.finish();
         if let ([exporter], 1) = (self.exporters.as_slice(), parcels.len())
             && let Some(parcel) = parcels.pop()
@@ -32,6 +48,10 @@ impl Pipeline {
             join(join_all(sends).await, Outcome::beside)
         });
         join(join_all(everywhere).await, Outcome::and)
+    }
+
+    async fn hand_on(&self, batch: &Batch) -> Answer {
+        join(join_all(self.next.iter().map(|next| next.consume(batch.clone()))).await, Outcome::beside)
     }
 }
 
@@ -54,10 +74,11 @@ impl Consumer for Pipeline {
 
     fn looks_inside(&self) -> bool {
         self.processors.iter().any(|processor| processor.looks_inside())
+            || self.next.iter().any(|next| next.looks_inside())
     }
 }
 
-/// What a receiver feeds: all the pipelines that name it.
+/// What a receiver or a connector feeds: all the pipelines that name it.
 pub struct FanOut(pub Vec<Arc<Pipeline>>);
 
 impl Consumer for FanOut {

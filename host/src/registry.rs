@@ -1,13 +1,18 @@
 //! The component types that exist, and the settings that each is read with.
 //! One `match` per kind of component maps a type's name to its constructor.
 
+mod hints;
+
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::sync::Arc;
 
 use crate::component::{Authenticator, Authorizer, Built, Exporter, Extension, Extensions, Id};
 use crate::config::{Component, ComponentId, Config, Position, Problem, Problems, Section, Value};
-use crate::exporter::debug::{self, DebugExporter, Verbosity};
+use crate::connector::forward;
+use crate::exporter::debug::{self, DebugExporter, DebugSettings};
+use crate::exporter::file::{self, FileExporter, FileSettings};
+use crate::exporter::nop::{self as nop_exporter, NopExporter};
 use crate::exporter::otlp_grpc::{self, GrpcSettings, OtlpGrpcExporter};
 use crate::exporter::otlp_http::{self, HttpSettings, OtlpHttpExporter};
 use crate::exporter::{ClientSettings, Drain};
@@ -19,38 +24,39 @@ use crate::extension::health_check::HealthSettings;
 use crate::extension::zpages::ZpagesSettings;
 use crate::extension::{Port, pprof};
 use crate::plugin::{Clockwork, LoadError, Module, PluginSettings};
+use crate::receiver::nop as nop_receiver;
 use crate::receiver::otlp::OtlpSettings;
 use crate::telemetry::Metrics;
 use crate::transport::tls::TlsError;
 
-pub const RECEIVERS: &[&str] = &["otlp"];
+pub const RECEIVERS: &[&str] = &["nop", "otlp"];
 pub const PROCESSORS: &[&str] = &["wasm"];
-pub const EXPORTERS: &[&str] = &["debug", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
+pub const EXPORTERS: &[&str] = &["debug", "file", "nop", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
+pub const CONNECTORS: &[&str] = &["forward"];
 pub const EXTENSIONS: &[&str] =
     &["basicauth", "bearertokenauth", "headers_setter", "health_check", "healthcheckv2", "pprof", "zpages"];
+
+/// Old names of exporters that still work, and the new ones.
+pub const ALIASES: &[(&str, &str)] = &[("otlp", "otlp_grpc"), ("otlphttp", "otlp_http")];
 
 /// All settings, read and checked; nothing is opened or loaded yet.
 #[derive(Default)]
 pub struct Blueprint {
-    pub receivers: HashMap<ComponentId, OtlpSettings>,
+    pub receivers: HashMap<ComponentId, ReceiverSettings>,
     pub processors: HashMap<ComponentId, PluginSettings>,
     pub exporters: HashMap<ComponentId, ExporterSettings>,
     pub extensions: HashMap<ComponentId, ExtensionSettings>,
 }
 
-impl ExtensionSettings {
-    /// The ports that it will open.
-    pub fn ports(&mut self) -> Vec<&mut Port> {
-        match self {
-            Self::Health(settings) => settings.0.iter_mut().map(|server| &mut server.port).collect(),
-            Self::Zpages(settings) => vec![&mut settings.port],
-            _ => vec![],
-        }
-    }
+pub enum ReceiverSettings {
+    Nop,
+    Otlp(OtlpSettings),
 }
 
 pub enum ExporterSettings {
-    Debug(Verbosity),
+    Debug(DebugSettings),
+    File(FileSettings),
+    Nop,
     Grpc(GrpcSettings),
     Http(HttpSettings),
 }
@@ -65,14 +71,33 @@ pub enum ExtensionSettings {
     Pprof,
 }
 
+impl ExtensionSettings {
+    /// The ports that it will open.
+    pub fn ports(&mut self) -> Vec<&mut Port> {
+        match self {
+            Self::Health(settings) => settings.0.iter_mut().map(|server| &mut server.port).collect(),
+            Self::Zpages(settings) => vec![&mut settings.port],
+            _ => vec![],
+        }
+    }
+}
+
 /// Reads every component's settings; what is wrong is in `problems`, all of it.
 pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
     let mut blueprint = Blueprint::default();
     for (component, section) in sections(&config.receivers, problems) {
-        match component.id.kind.as_str() {
-            "otlp" => drop(blueprint.receivers.insert(component.id.clone(), OtlpSettings::read(section))),
-            _ => unknown("receiver", component, RECEIVERS, problems),
-        }
+        let settings = match component.id.kind.as_str() {
+            "nop" => {
+                nop_receiver::read(section);
+                ReceiverSettings::Nop
+            }
+            "otlp" => ReceiverSettings::Otlp(OtlpSettings::read(section)),
+            _ => {
+                unknown("receiver", component, RECEIVERS, problems);
+                continue;
+            }
+        };
+        blueprint.receivers.insert(component.id.clone(), settings);
     }
     for (component, section) in sections(&config.processors, problems) {
         match component.id.kind.as_str() {
@@ -83,6 +108,11 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
     for (component, section) in sections(&config.exporters, problems) {
         let settings = match component.id.kind.as_str() {
             "debug" => Some(ExporterSettings::Debug(debug::read(section))),
+            "file" => file::read(section).map(ExporterSettings::File),
+            "nop" => {
+                nop_exporter::read(section);
+                Some(ExporterSettings::Nop)
+            }
             "otlp" | "otlp_grpc" => otlp_grpc::read(section).map(ExporterSettings::Grpc),
             "otlphttp" | "otlp_http" => otlp_http::read(section).map(ExporterSettings::Http),
             _ => {
@@ -115,8 +145,11 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
             blueprint.extensions.insert(component.id.clone(), settings);
         }
     }
-    for component in &config.connectors {
-        unknown("connector", component, &[], problems);
+    for (component, section) in sections(&config.connectors, problems) {
+        match component.id.kind.as_str() {
+            "forward" => forward::read(section),
+            _ => unknown("connector", component, CONNECTORS, problems),
+        }
     }
     blueprint
 }
@@ -132,10 +165,13 @@ fn unknown(kind: &str, component: &Component, known: &[&str], problems: &Problem
     let id = &component.id;
     let valid = known.join(" ");
     let message = format!("unknown type: \"{}\" for id: \"{id}\" (valid values: [{valid}])", id.kind);
-    let hint = match kind {
-        "processor" => "any processor can be a plugin: `wasm/name: {module: ./name.wasm}`".to_owned(),
-        _ if known.is_empty() => format!("there are no {kind}s; remove it"),
-        _ => format!("remove it, or use one of: {}", known.join(", ")),
+    let hint = match hints::of(kind, &id.kind) {
+        _ if component.elsewhere => {
+            "only pipelines of other signals name it: start with `--traces-only`, which leaves both out".to_owned()
+        }
+        Some(hint) => hint.to_owned(),
+        None if kind == "processor" => "any processor can be a plugin: `wasm/name: {module: ./name.wasm}`".to_owned(),
+        None => format!("remove it, or use one of: {}", known.join(", ")),
     };
     problems.error(Problem::new(&component.path, message).at(&component.at).hint(hint));
 }
@@ -246,7 +282,9 @@ pub fn exporter(
         settings.auth.as_ref().map(|named| extensions.authorizer(&path, named)).transpose()
     };
     Ok(match settings {
-        ExporterSettings::Debug(verbosity) => Arc::new(DebugExporter { id, verbosity, metrics: counters }),
+        ExporterSettings::Debug(settings) => Arc::new(DebugExporter::new(id, settings, counters)),
+        ExporterSettings::File(settings) => Arc::new(FileExporter::new(id, settings, counters, drain)),
+        ExporterSettings::Nop => Arc::new(NopExporter { metrics: counters }),
         ExporterSettings::Grpc(settings) => {
             let auth = client(&settings.client)?;
             Arc::new(OtlpGrpcExporter::new(id, settings, auth, counters, drain).map_err(tls)?)

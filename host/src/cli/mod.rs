@@ -1,21 +1,29 @@
 //! The command line: the Collector's flags, and a module for each subcommand.
 
 mod components;
+mod gates;
+mod print_config;
 mod quickstart;
 mod run;
 mod sample;
 mod send;
 mod validate;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::config::{self, Config, Problems, Sources};
+use crate::transport::fetch::fetch;
+use gates::Gates;
 
 #[derive(Debug, Parser)]
 #[command(
     name = "vespid",
     version,
+    disable_version_flag = true,
     about = "A trace collector whose processors are WebAssembly components",
     args_conflicts_with_subcommands = true
 )]
@@ -24,6 +32,9 @@ struct Command {
     subcommand: Option<Subcommands>,
     #[command(flatten)]
     run: RunArgs,
+    /// Print the version
+    #[arg(short = 'v', short_alias = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -32,6 +43,13 @@ enum Subcommands {
     Validate(ConfigArgs),
     /// List the components that exist
     Components,
+    /// List the feature gates that have an effect
+    Featuregate {
+        /// This one alone
+        id: Option<String>,
+    },
+    /// Print the config, merged and filled in, with its secrets hidden
+    PrintConfig(print_config::PrintConfigArgs),
     /// Send sample spans to a collector
     Send(send::SendArgs),
     /// See a plugin at work, with sample spans and nothing else needed
@@ -41,15 +59,18 @@ enum Subcommands {
 /// Where the config comes from.
 #[derive(Debug, Clone, Args)]
 struct ConfigArgs {
-    /// A config: a path, `file:PATH`, `env:NAME` or `yaml:TEXT`; several are merged
+    /// A config: a path, `file:PATH`, `env:NAME`, `yaml:TEXT` or a URL; several are merged
     #[arg(long, value_name = "URI")]
     config: Vec<String>,
     /// A setting over all configs, such as `--set=exporters.otlp.timeout=2s`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Taken for compatibility: there are no gates
-    #[arg(long, value_name = "GATES", value_delimiter = ',', allow_hyphen_values = true)]
+    /// Switches of the Collector, such as `a,-b,+c`; those not known here have no effect
+    #[arg(long, value_name = "GATES", allow_hyphen_values = true)]
     feature_gates: Vec<String>,
+    /// Leave out pipelines of metrics, logs and profiles, and what only they use
+    #[arg(long)]
+    traces_only: bool,
 }
 
 #[derive(Debug, Args)]
@@ -61,13 +82,44 @@ struct RunArgs {
     grace_period: Duration,
 }
 
+/// Flags that may be written with one dash, as programs in Go take them.
+const FLAGS: [&str; 5] = ["config", "set", "feature-gates", "traces-only", "grace-period"];
+
+/// `-config=x` as `--config=x`.
+fn with_two_dashes(argument: OsString) -> OsString {
+    let flag = argument.to_str().and_then(|text| text.strip_prefix('-'));
+    let name = flag.map(|flag| flag.split('=').next().unwrap_or_default());
+    if name.is_some_and(|name| FLAGS.contains(&name)) {
+        let mut longer = OsString::from("-");
+        longer.push(argument);
+        return longer;
+    }
+    argument
+}
+
+/// Reads what the flags name, up to its shape.
+fn read(args: &ConfigArgs, problems: &Problems) -> Option<Config> {
+    let gates = Gates::read(&args.feature_gates, problems);
+    let fetch = |url: &str, limit: usize| fetch(url, limit).map_err(|error| error.to_string());
+    let sources = Sources {
+        uris: &args.config,
+        sets: &args.set,
+        append_lists: gates.append_lists,
+        traces_only: args.traces_only,
+        fetch: &fetch,
+    };
+    config::read(sources, problems)
+}
+
 /// The whole program.
 pub fn main() -> ExitCode {
-    let command = Command::parse();
+    let command = Command::parse_from(std::env::args_os().map(with_two_dashes));
     let done = match command.subcommand {
         None => run::execute(&command.run),
         Some(Subcommands::Validate(args)) => validate::execute(&args),
         Some(Subcommands::Components) => components::execute(),
+        Some(Subcommands::Featuregate { id }) => gates::execute(id.as_deref()),
+        Some(Subcommands::PrintConfig(args)) => print_config::execute(&args),
         Some(Subcommands::Send(args)) => send::execute(&args),
         Some(Subcommands::Quickstart(args)) => quickstart::execute(&args),
     };

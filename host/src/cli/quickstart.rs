@@ -28,7 +28,7 @@ pub(super) fn execute(args: &QuickstartArgs) -> anyhow::Result<()> {
     let module = args.module.canonicalize();
     let module = module.with_context(|| format!("the plugin `{}` cannot be read", args.module.display()))?;
     let set = vec![format!("processors.wasm/tidy.module={}", module.display())];
-    let config = ConfigArgs { config: vec![format!("yaml:{CONFIG}")], set, feature_gates: vec![] };
+    let config = ConfigArgs { config: vec![format!("yaml:{CONFIG}")], set, feature_gates: vec![], traces_only: false };
     let workers = workers();
     runtime(workers)?.block_on(async {
         eprintln!("1/3  starting a collector with the plugin {}", args.module.display());

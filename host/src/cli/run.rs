@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{ConfigArgs, RunArgs};
+use super::{ConfigArgs, RunArgs, read};
 use crate::collector::{self, Graph, Running};
-use crate::config::{self, Config, Problems};
+use crate::config::{Config, Problems};
 use crate::telemetry::start_logging;
 
 pub(super) fn execute(args: &RunArgs) -> anyhow::Result<()> {
@@ -35,10 +35,23 @@ pub(super) fn runtime(workers: usize) -> anyhow::Result<Runtime> {
     builder.worker_threads(workers).enable_all().build().context("the runtime cannot be started")
 }
 
+/// Reads the config on a thread of its own: it may be fetched from somewhere, and a
+/// signal that comes meanwhile is not to wait.
+async fn read_aside(args: ConfigArgs) -> anyhow::Result<(Option<Config>, Problems)> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("config".into()).spawn(move || {
+        let problems = Problems::new();
+        let config = read(&args, &problems);
+        // Nobody waits any more after a signal.
+        drop(sender.send((config, problems)));
+    })?;
+    receiver.await.context("the config cannot be read")
+}
+
 /// Reads, checks and builds; every error of every stage that can be reached is in the answer.
 pub(super) async fn build(args: &ConfigArgs, workers: usize, log: bool) -> anyhow::Result<(Graph, Config)> {
-    let problems = Problems::new();
-    let Some(config) = config::read(&args.config, &args.set, &problems) else {
+    let (config, problems) = read_aside(args.clone()).await?;
+    let Some(config) = config else {
         problems.finish()?;
         anyhow::bail!("the config cannot be read");
     };
@@ -53,9 +66,6 @@ pub(super) async fn build(args: &ConfigArgs, workers: usize, log: bool) -> anyho
     }
     if log {
         start_logging(&telemetry.logs)?;
-        if !args.feature_gates.is_empty() {
-            tracing::warn!(gates = ?args.feature_gates, "feature gates have no effect: there are none");
-        }
     }
     let graph = Graph::build(&config, blueprint, telemetry, workers, &problems).await;
     for warning in config.warnings.iter().chain(&problems.finish()?) {

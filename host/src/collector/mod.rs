@@ -1,6 +1,7 @@
 //! The collector's life: `Config` becomes a `Graph`, which cannot be invalid,
 //! and a `Graph` becomes `Running`, which ends in a drain.
 
+mod listeners;
 mod telemetry;
 
 use std::collections::HashMap;
@@ -11,14 +12,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::component::{Consumer, Id, Processor};
-use crate::config::{Component, ComponentId, Config, Problem, Problems};
+use crate::config::{Component, ComponentId, Config, Problem, Problems, Reference, Secrets};
 use crate::exporter::Drain;
 use crate::extension::health_check::{self, Health, Stage};
 use crate::extension::{Overview, PipelineOverview, zpages};
 use crate::pipeline::{FanOut, Pipeline};
 use crate::plugin::{Clockwork, LoadError, Module};
 use crate::receiver::otlp::OtlpReceiver;
-use crate::registry::{self, Blueprint, ExtensionSettings};
+use crate::registry::{self, Blueprint, ExtensionSettings, ReceiverSettings};
 use crate::telemetry::Metrics;
 use crate::transport::budget::Budget;
 use crate::transport::listen::{Listener, Server};
@@ -42,6 +43,7 @@ pub struct Graph {
 pub fn read(config: &Config, problems: &Problems) -> (Blueprint, TelemetrySettings) {
     let blueprint = registry::blueprint(config, problems);
     let telemetry = TelemetrySettings::read(config.service.telemetry.as_ref(), problems);
+    listeners::check(config, &blueprint, &telemetry, problems);
     (blueprint, telemetry)
 }
 
@@ -67,8 +69,9 @@ impl Graph {
             }
         }
         let modules = load_modules(config, &mut blueprint, problems);
+        // By receivers and connectors. What connectors lead to is built before them.
         let mut feeds: HashMap<&ComponentId, Vec<Arc<Pipeline>>> = HashMap::new();
-        for pipeline in &config.service.pipelines {
+        for pipeline in config.downstream_first() {
             let mut processors: Vec<Box<dyn Processor>> = vec![];
             for reference in &pipeline.processors {
                 let Some((component, module)) = modules.get(&reference.id) else { continue };
@@ -79,7 +82,13 @@ impl Graph {
             }
             let exporters =
                 pipeline.exporters.iter().filter_map(|reference| exporters.get(&reference.id)).cloned().collect();
-            let built = Arc::new(Pipeline { processors, exporters });
+            let behind = |reference: &Reference| {
+                let is_connector = config.connectors.iter().any(|connector| connector.id == reference.id);
+                let pipelines = feeds.get(&reference.id).filter(|_| is_connector)?;
+                Some(Arc::new(FanOut(pipelines.clone())) as Arc<dyn Consumer>)
+            };
+            let next = pipeline.exporters.iter().filter_map(behind).collect();
+            let built = Arc::new(Pipeline { processors, exporters, next });
             for reference in &pipeline.receivers {
                 feeds.entry(&reference.id).or_default().push(Arc::clone(&built));
             }
@@ -87,7 +96,10 @@ impl Graph {
         let mut receivers = vec![];
         for component in used(&config.receivers, config, |pipeline| &pipeline.receivers) {
             let settings = blueprint.receivers.remove(&component.id);
-            let (Some(settings), Some(pipelines)) = (settings, feeds.remove(&component.id)) else { continue };
+            let (Some(ReceiverSettings::Otlp(settings)), Some(pipelines)) = (settings, feeds.remove(&component.id))
+            else {
+                continue;
+            };
             let id: Id = component.id.to_string().into();
             let authenticators = [("grpc", &settings.grpc), ("http", &settings.http)].map(|(name, protocol)| {
                 let named = protocol.as_ref()?.auth.as_ref()?;
@@ -202,11 +214,12 @@ fn overview(config: &Config, metrics: &Arc<Metrics>) -> Overview {
         processors: ids(&pipeline.processors),
         exporters: ids(&pipeline.exporters),
     });
-    let printed = config.print().ok().and_then(|text| serde_yaml::from_str::<serde_json::Value>(&text).ok());
+    // What JSON cannot say is null on a page.
+    let printed = config.merged(Secrets::Hidden).to_json("", &Problems::new());
     Overview {
         pipelines: pipelines.collect(),
         extensions: ids(&config.service.extensions),
-        config: printed.unwrap_or_default().to_string(),
+        config: printed.to_string(),
         metrics: Arc::clone(metrics),
     }
 }

@@ -102,6 +102,11 @@ impl Problems {
         self.with(|found| !found.errors.is_empty())
     }
 
+    /// How many errors there are so far.
+    pub fn errors(&self) -> usize {
+        self.with(|found| found.errors.len())
+    }
+
     /// Takes the warnings collected so far.
     pub fn take_warnings(&self) -> Vec<Problem> {
         self.with(|found| std::mem::take(&mut found.warnings))

@@ -1,5 +1,5 @@
 //! Substitution: `${env:NAME}`, `${env:NAME:-default}`, `${NAME}`, `${file:PATH}`,
-//! `${yaml:TEXT}`, and `$$` for a `$`.
+//! `${yaml:TEXT}`, `${https://…}`, and `$$` for a `$`.
 //!
 //! The semantics are the Collector's. A value that is one substitution is read as
 //! YAML and may be anything; a text setting still gets the original text. Within a
@@ -227,14 +227,14 @@ impl<'a> Expander<'a> {
             return Ok(None);
         }
         let origin = Origin::new(&uri.source());
-        let is_file = matches!(uri, Uri::File(_));
+        let is_file = matches!(uri, Uri::File(_) | Uri::Web(_));
         // Only what is read as a file can have a byte order mark or control characters
         // by mistake.
         let text = if is_file {
             decode(&bytes, &origin)
                 .map_err(|problem| {
                     let source = uri.source();
-                    Fault::new(format!("{} in the file `{source}`", problem.message), problem.hint.unwrap_or_default())
+                    Fault::new(format!("{} in `{source}`", problem.message), problem.hint.unwrap_or_default())
                 })?
                 .to_owned()
         } else {

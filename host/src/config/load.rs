@@ -1,58 +1,68 @@
 //! From `--config` and `--set` to one [`Config`]: read, merge, substitute, check.
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
 
 use super::Config;
-use super::error::{Errors, Problem, Problems};
+use super::error::{Problem, Problems};
 use super::expand::Expander;
 use super::node::{Key, Map, Node, Position, Value};
 use super::parse::{Budget, MAX_LEVELS, Origin, decode, parse};
 use super::shape;
-use super::source::{Uri, World};
+use super::source::{Fetch, Uri, World, read_file};
 
 /// Keys with `::` in one source.
 const MAX_JOINED_KEYS: usize = 1000;
 
-/// Reads the config that the URIs name, each overriding those before it, and `sets`
-/// (`a.b.c=v`) overriding them all. The errors are all that was found wrong.
-pub fn load(uris: &[String], sets: &[String]) -> Result<Config, Errors> {
-    let problems = Problems::new();
-    let config = read(uris, sets, &problems);
-    let warnings = problems.finish()?;
-    match config {
-        Some(mut config) => {
-            config.warnings.extend(warnings);
-            Ok(config)
+/// What one load may fetch from web servers, so that no config keeps a start for hours.
+const MAX_FETCHES: usize = 32;
+
+/// Where a config comes from, and how it is read.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// Each overrides those before it.
+    pub uris: &'a [String],
+    /// `a.b.c=v`; they override all URIs.
+    pub sets: &'a [String],
+    /// Append the lists of `service.extensions` and of a pipeline's receivers and
+    /// exporters where sources are merged: the Collector's gate
+    /// `confmap.enableMergeAppendOption`.
+    pub append_lists: bool,
+    /// Leave out pipelines of other signals, and what only they name.
+    pub traces_only: bool,
+    /// How URLs are fetched.
+    pub fetch: Fetch<'a>,
+}
+
+/// Reads, merges, substitutes, and checks the shape. The caller goes on to check the
+/// settings of components, so that all errors are in one report. `None` if a source
+/// could not be read at all; a config is to be run only if `problems` has no errors.
+pub fn read(sources: Sources<'_>, problems: &Problems) -> Option<Config> {
+    let fetched = Cell::new(0);
+    let fetch = |url: &str, limit: usize| {
+        fetched.set(fetched.get() + 1);
+        if fetched.get() > MAX_FETCHES {
+            return Err(format!("one config may fetch {MAX_FETCHES} URLs"));
         }
-        None => Err(Problem::new("", "the config could not be read").into()),
-    }
-}
-
-/// As [`load`], for a caller that goes on to check the settings of components and
-/// wants all errors in one report. `None` if a source could not be read at all;
-/// a config is to be run only if `problems` has no errors.
-pub fn read(uris: &[String], sets: &[String], problems: &Problems) -> Option<Config> {
+        (sources.fetch)(url, limit)
+    };
     let variable = |name: &str| std::env::var_os(name);
-    let world = World { variable: &variable };
-    read_from(uris, sets, world, problems)
+    let world = World { variable: &variable, file: &read_file, fetch: &fetch };
+    read_from(sources, world, problems)
 }
 
-pub(super) fn read_from(uris: &[String], sets: &[String], world: World<'_>, problems: &Problems) -> Option<Config> {
+pub(super) fn read_from(sources: Sources<'_>, world: World<'_>, problems: &Problems) -> Option<Config> {
     let mut budget = Budget::new();
-    let merged = merged(uris, sets, world, &mut budget, problems)?;
+    let merged = merged(sources, world, &mut budget, problems)?;
     let expanded = Expander::new(world, &mut budget, problems).expand(merged);
-    let mut config = shape::read(expanded, problems);
+    let mut config = shape::read(expanded, sources.traces_only, problems);
     config.warnings = problems.take_warnings();
     Some(config)
 }
 
-fn merged(
-    uris: &[String],
-    sets: &[String],
-    world: World<'_>,
-    budget: &mut Budget,
-    problems: &Problems,
-) -> Option<Node> {
+fn merged(sources: Sources<'_>, world: World<'_>, budget: &mut Budget, problems: &Problems) -> Option<Node> {
+    let Sources { uris, sets, append_lists, .. } = sources;
+    let lists = if append_lists { Lists::Root } else { Lists::Replaced };
     if uris.is_empty() && sets.is_empty() {
         problems.error(Problem::new("", "no config is named").hint("name one with `--config=FILE`"));
         return None;
@@ -65,7 +75,7 @@ fn merged(
         match source.and_then(root) {
             Ok(node) => {
                 merged = Some(match merged {
-                    Some(base) => merge(base, node),
+                    Some(base) => merge(base, node, lists),
                     None => node,
                 });
             }
@@ -134,7 +144,7 @@ fn root(node: Node) -> Result<Node, Vec<Problem>> {
         };
         let place = places.get(&key.name).copied();
         match place.and_then(|place| result.entries.get_mut(place)) {
-            Some(entry) => override_entry(entry, key, value),
+            Some(entry) => override_entry(entry, key, value, Lists::Replaced),
             None => {
                 places.insert(key.name.clone(), result.entries.len());
                 result.entries.push((key, value));
@@ -171,17 +181,50 @@ fn no_config(found: &str, at: &Position) -> Problem {
     Problem::new("", format!("a config is a mapping, and this is {found}")).at(at).hint("begin with `receivers:`")
 }
 
+/// What becomes of a list that meets another: which keys lead to it decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lists {
+    Replaced,
+    Root,
+    Service,
+    Pipelines,
+    Pipeline,
+    Appended,
+}
+
+impl Lists {
+    fn below(self, key: &str) -> Self {
+        match (self, key) {
+            (Lists::Root, "service") => Lists::Service,
+            (Lists::Service, "extensions") => Lists::Appended,
+            (Lists::Service, "pipelines") => Lists::Pipelines,
+            (Lists::Pipelines, _) => Lists::Pipeline,
+            // Of processors the order matters, so they are replaced.
+            (Lists::Pipeline, "receivers" | "exporters") => Lists::Appended,
+            _ => Lists::Replaced,
+        }
+    }
+}
+
 /// Mappings are merged key by key; anything else, null included, replaces what was.
-fn merge(base: Node, over: Node) -> Node {
+fn merge(base: Node, over: Node, lists: Lists) -> Node {
     let Node { value, written, at } = over;
     let value = match (base.value, value) {
-        (Value::Map(base), Value::Map(over)) => Value::Map(merge_maps(base, over)),
+        (Value::Map(base), Value::Map(over)) => Value::Map(merge_maps(base, over, lists)),
+        (Value::List(base), Value::List(over)) if lists == Lists::Appended => Value::List(append(base, over)),
         (_, value) => value,
     };
     Node { value, written, at }
 }
 
-fn merge_maps(mut base: Map, over: Map) -> Map {
+/// What is in the list already is not added again.
+fn append(mut base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
+    let mut texts: HashSet<String> = base.iter().filter_map(Node::as_text).map(str::to_owned).collect();
+    base.extend(over.into_iter().filter(|item| item.as_text().is_none_or(|text| texts.insert(text.to_owned()))));
+    base
+}
+
+fn merge_maps(mut base: Map, over: Map, lists: Lists) -> Map {
     // An index pays where both are large; a search does where one is small.
     let index: HashMap<String, usize> = match over.entries.len() {
         0 | 1 => HashMap::new(),
@@ -192,17 +235,20 @@ fn merge_maps(mut base: Map, over: Map) -> Map {
         let place =
             if searched { base.names().position(|name| name == key.name) } else { index.get(&key.name).copied() };
         match place.and_then(|place| base.entries.get_mut(place)) {
-            Some(entry) => override_entry(entry, key, value),
+            Some(entry) => {
+                let lists = lists.below(&key.name);
+                override_entry(entry, key, value, lists);
+            }
             None => base.entries.push((key, value)),
         }
     }
     base
 }
 
-fn override_entry(entry: &mut (Key, Node), key: Key, value: Node) {
+fn override_entry(entry: &mut (Key, Node), key: Key, value: Node, lists: Lists) {
     let gone = Node::new(Value::Null, key.at.clone());
     let old = std::mem::replace(&mut entry.1, gone);
-    *entry = (key, merge(old, value));
+    *entry = (key, merge(old, value, lists));
 }
 
 #[cfg(test)]

@@ -7,25 +7,31 @@
 //! every value keeps its [`Position`] all the way, so that any later complaint can
 //! name line and column.
 
+mod connectors;
 mod error;
 mod expand;
+pub mod fuzz;
 mod id;
 mod load;
 mod mapping;
 mod node;
 mod parse;
+mod redact;
 mod scalar;
 mod section;
 mod shape;
+mod signals;
 mod source;
 mod suggest;
 mod units;
 
 pub use error::{Errors, Problem, Problems};
 pub use id::{ComponentId, IdError};
-pub use load::{load, read};
+pub use load::{Sources, read};
 pub use node::{Key, Map, Node, Position, Value};
+pub use redact::Secrets;
 pub use section::{Section, Toggle};
+pub use source::Fetch;
 
 /// A config whose shape is sound: every reference in a pipeline leads to a component.
 /// Whether its types exist and its settings make sense is not known yet.
@@ -51,6 +57,8 @@ pub struct Component {
     /// Place of the id.
     pub at: Position,
     pub settings: Node,
+    /// Pipelines name it, but none of traces.
+    pub elsewhere: bool,
 }
 
 /// A mention of a component.
@@ -82,9 +90,17 @@ pub struct Pipeline {
 }
 
 impl Config {
-    /// The merged config with everything filled in, as YAML. Secrets stand in it as
-    /// they are.
-    pub fn print(&self) -> Result<String, serde_yaml::Error> {
-        serde_yaml::to_string(&serde_yaml::Value::from(&self.merged))
+    /// The merged config with everything filled in.
+    pub fn merged(&self, secrets: Secrets) -> Node {
+        match secrets {
+            Secrets::Shown => self.merged.clone(),
+            Secrets::Hidden => redact::redacted(&self.merged),
+        }
+    }
+
+    /// The pipelines in an order in which each stands behind all that it leads to by a
+    /// connector.
+    pub fn downstream_first(&self) -> Vec<&Pipeline> {
+        connectors::Graph::new(&self.connectors, &self.service.pipelines).downstream_first().0
     }
 }

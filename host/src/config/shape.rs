@@ -1,16 +1,20 @@
 //! The shape of a config: components, pipelines, and that they fit together.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::error::{Problem, Problems};
 use super::node::{Key, Node, Position};
 use super::section::Section;
 use super::suggest::{closest, listed};
-use super::{Component, ComponentId, Config, Pipeline, Reference, Service};
+use super::{Component, ComponentId, Config, Pipeline, Reference, Service, connectors, signals};
+
+/// References to nothing beyond so many get no suggestion, which takes a look at
+/// every id there is.
+const MAX_SUGGESTIONS: usize = 100;
 
 /// Reads the merged and substituted tree; what is wrong goes to `problems` and is left
-/// out of the result.
-pub(super) fn read(merged: Node, problems: &Problems) -> Config {
+/// out of the result. With `traces_only`, pipelines of other signals are left out.
+pub(super) fn read(merged: Node, traces_only: bool, problems: &Problems) -> Config {
     let mut top = Section::new(&merged, "", problems);
     let receivers = components(&mut top, "receivers");
     let processors = components(&mut top, "processors");
@@ -35,10 +39,10 @@ pub(super) fn read(merged: Node, problems: &Problems) -> Config {
         warnings: Vec::new(),
         merged: merged.clone(),
     };
-    refuse_shared_ids(&config, problems);
     if let Some(service) = service {
-        read_service(service, &mut config, problems);
+        read_service(service, &mut config, traces_only, problems);
     }
+    refuse_shared_ids(&config, problems);
     config
 }
 
@@ -47,18 +51,20 @@ fn components(top: &mut Section<'_>, kind: &str) -> Vec<Component> {
         return Vec::new();
     };
     let mut components: Vec<Component> = Vec::new();
+    let mut seen: HashMap<ComponentId, Position> = HashMap::new();
     for (key, node) in section.entries() {
         let path = section.path_of(&key.name);
         let Some(id) = id(&key.name, &key.at, &path, section.problems()) else {
             continue;
         };
         // Keys are told apart as written, ids without the blanks around them.
-        if let Some(first) = components.iter().find(|component| component.id == id) {
-            let message = format!("`{id}` is configured twice, first at {}", first.at);
+        if let Some(first) = seen.get(&id) {
+            let message = format!("`{id}` is configured twice, first at {first}");
             section.problem_at(&key.name, message, "keep one of the two");
             continue;
         }
-        components.push(Component { id, path, at: key.at.clone(), settings: node.clone() });
+        seen.insert(id.clone(), key.at.clone());
+        components.push(Component { id, path, at: key.at.clone(), settings: node.clone(), elsewhere: false });
     }
     components
 }
@@ -78,10 +84,12 @@ fn id(text: &str, at: &Position, path: &str, problems: &Problems) -> Option<Comp
 /// not be one of theirs.
 fn refuse_shared_ids(config: &Config, problems: &Problems) {
     let sides = [("receiver", &config.receivers), ("exporter", &config.exporters)];
+    let sides =
+        sides.map(|(kind, others)| (kind, others.iter().map(|other| (&other.id, other)).collect::<HashMap<_, _>>()));
     for connector in &config.connectors {
         let id = &connector.id;
-        for (kind, others) in sides {
-            if let Some(other) = others.iter().find(|other| other.id == *id) {
+        for (kind, others) in &sides {
+            if let Some(other) = others.get(id) {
                 let message = format!(
                     "ambiguous ID: Found both \"{id}\" {kind} and \"{id}\" connector \
                      (the {kind} is at {})",
@@ -97,13 +105,9 @@ fn refuse_shared_ids(config: &Config, problems: &Problems) {
     }
 }
 
-fn read_service(mut service: Section<'_>, config: &mut Config, problems: &Problems) {
-    let extensions = references(&mut service, "extensions");
-    let known = ids(&[&config.extensions]);
-    check_references(&extensions, "extension", "service::extensions", &known, problems);
+fn read_service(mut service: Section<'_>, config: &mut Config, traces_only: bool, problems: &Problems) {
+    let mut extensions = references(&mut service, "extensions");
     let telemetry = service.node("telemetry").filter(|node| !node.is_null());
-    let mut mentioned = Mentioned::default();
-    let mut pipelines = Vec::new();
     let mut section = service.section_or_default("pipelines");
     let entries = section.entries();
     if entries.is_empty() {
@@ -113,30 +117,68 @@ fn read_service(mut service: Section<'_>, config: &mut Config, problems: &Proble
             "add `traces: {receivers: […], exporters: […]}` under `pipelines`",
         );
     }
+    let (mut pipelines, mut others) = (Vec::new(), Vec::new());
     for (key, node) in entries {
-        let path = section.path_of(&key.name);
-        pipelines.extend(pipeline(key, node, path, &mut mentioned, problems));
+        match pipeline(key, node, section.path_of(&key.name), problems) {
+            Some(pipeline) if pipeline.id.kind == "traces" => pipelines.push(pipeline),
+            Some(pipeline) => others.push(pipeline),
+            None => {}
+        }
     }
     service.finish();
+    if traces_only {
+        signals::leave_out(config, &mut pipelines, &others, &mut extensions, problems);
+        others.clear();
+    } else {
+        signals::refuse(config, &pipelines, &others, problems);
+    }
+    let known = config.extensions.iter().map(|component| &component.id).collect();
+    check_references(&extensions, "extension", "service::extensions", &known, problems);
     for pipeline in &pipelines {
         check_pipeline(pipeline, config, problems);
     }
+    let mentioned = Mentioned::of(pipelines.iter().chain(&others));
     warn_of_idle(config, &mentioned, &extensions, problems);
-    config.service = Service { extensions, pipelines, telemetry: telemetry.cloned() };
+    let service = Service { extensions, pipelines, telemetry: telemetry.cloned() };
+    connectors::check(&config.connectors, &service.pipelines, &mentioned, problems);
+    config.service = service;
 }
 
-/// What pipelines name, refused ones included, so that one mistake does not also warn
-/// of idle components. A receiver and an exporter may share an id.
+/// What pipelines name. A receiver and an exporter may share an id.
 #[derive(Default)]
-struct Mentioned {
-    receivers: HashSet<ComponentId>,
-    processors: HashSet<ComponentId>,
-    exporters: HashSet<ComponentId>,
+pub(super) struct Mentioned {
+    pub receivers: HashSet<ComponentId>,
+    pub processors: HashSet<ComponentId>,
+    pub exporters: HashSet<ComponentId>,
 }
 
-/// Reads a pipeline of traces and refuses any other.
-fn pipeline(key: &Key, node: &Node, path: String, mentioned: &mut Mentioned, problems: &Problems) -> Option<Pipeline> {
+impl Mentioned {
+    pub fn of<'a>(pipelines: impl IntoIterator<Item = &'a Pipeline>) -> Self {
+        let mut mentioned = Self::default();
+        let ids = |list: &'a [Reference]| list.iter().map(|reference| reference.id.clone());
+        for pipeline in pipelines {
+            mentioned.receivers.extend(ids(&pipeline.receivers));
+            mentioned.processors.extend(ids(&pipeline.processors));
+            mentioned.exporters.extend(ids(&pipeline.exporters));
+        }
+        mentioned
+    }
+}
+
+/// Reads a pipeline. One of another signal than traces is read for the ids in it, and
+/// what else is in it is of no matter.
+fn pipeline(key: &Key, node: &Node, path: String, problems: &Problems) -> Option<Pipeline> {
     let id = id(&key.name, &key.at, &path, problems)?;
+    let unheard = Problems::new();
+    let problems = match id.kind.as_str() {
+        "traces" => problems,
+        "metrics" | "logs" | "profiles" => &unheard,
+        kind => {
+            let problem = Problem::new(path, format!("unknown signal `{kind}`")).at(&key.at);
+            problems.error(problem.hint("name the pipeline `traces` or `traces/name`"));
+            return None;
+        }
+    };
     let mut section = Section::new(node, path, problems);
     let pipeline = Pipeline {
         id,
@@ -145,21 +187,6 @@ fn pipeline(key: &Key, node: &Node, path: String, mentioned: &mut Mentioned, pro
         processors: references(&mut section, "processors"),
         exporters: references(&mut section, "exporters"),
     };
-    let named = |list: &[Reference]| list.iter().map(|each| each.id.clone()).collect::<Vec<_>>();
-    mentioned.receivers.extend(named(&pipeline.receivers));
-    mentioned.processors.extend(named(&pipeline.processors));
-    mentioned.exporters.extend(named(&pipeline.exporters));
-    let refusal = match pipeline.id.kind.as_str() {
-        "traces" => None,
-        "metrics" | "logs" | "profiles" => {
-            Some(("this collector carries traces only".to_owned(), format!("remove the pipeline `{}`", pipeline.id)))
-        }
-        kind => Some((format!("unknown signal `{kind}`"), "name the pipeline `traces` or `traces/name`".to_owned())),
-    };
-    if let Some((message, hint)) = refusal {
-        problems.error(Problem::new(section.path(), message).at(&key.at).hint(hint));
-        return None;
-    }
     section.finish();
     for (list, kind) in [(&pipeline.receivers, "receiver"), (&pipeline.exporters, "exporter")] {
         if list.is_empty() {
@@ -176,6 +203,7 @@ fn pipeline(key: &Key, node: &Node, path: String, mentioned: &mut Mentioned, pro
 
 fn references(section: &mut Section<'_>, key: &str) -> Vec<Reference> {
     let mut references: Vec<Reference> = Vec::new();
+    let mut seen: HashMap<ComponentId, Position> = HashMap::new();
     for (path, node) in section.list(key) {
         let Some(text) = node.as_text() else {
             let message = format!("{} is not an id", node.shown());
@@ -185,17 +213,18 @@ fn references(section: &mut Section<'_>, key: &str) -> Vec<Reference> {
         let Some(id) = id(text, &node.at, &path, section.problems()) else {
             continue;
         };
-        if let Some(first) = references.iter().find(|reference| reference.id == id) {
-            let message = format!("`{id}` is named twice, first at {}", first.at);
+        if let Some(first) = seen.get(&id) {
+            let message = format!("`{id}` is named twice, first at {first}");
             section.problems().error(Problem::new(path, message).at(&node.at).hint("keep one of the two"));
             continue;
         }
+        seen.insert(id.clone(), node.at.clone());
         references.push(Reference { id, at: node.at.clone() });
     }
     references
 }
 
-fn ids<'c>(lists: &[&'c Vec<Component>]) -> Vec<&'c ComponentId> {
+fn ids<'c>(lists: &[&'c Vec<Component>]) -> HashSet<&'c ComponentId> {
     let components = lists.iter().flat_map(|list| list.iter());
     components.map(|component| &component.id).collect()
 }
@@ -214,14 +243,23 @@ fn check_pipeline(pipeline: &Pipeline, config: &Config, problems: &Problems) {
 
 /// Path and message together are the Collector's text to the letter, for the sake of
 /// those who search for it.
-fn check_references(references: &[Reference], kind: &str, owner: &str, known: &[&ComponentId], problems: &Problems) {
-    let names: Vec<String> = known.iter().map(ToString::to_string).collect();
+fn check_references(
+    references: &[Reference],
+    kind: &str,
+    owner: &str,
+    known: &HashSet<&ComponentId>,
+    problems: &Problems,
+) {
+    let mut names: Vec<String> = known.iter().map(ToString::to_string).collect();
+    names.sort_unstable();
     let names = || names.iter().map(String::as_str);
     for Reference { id, at } in references {
-        if known.contains(&id) {
+        if known.contains(id) {
             continue;
         }
-        let hint = match closest(&id.to_string(), names()) {
+        let few = problems.errors() < MAX_SUGGESTIONS;
+        let hint = match few.then(|| closest(&id.to_string(), names())).flatten() {
+            _ if !few => format!("add `{id}:` under `{kind}s`"),
             Some(near) => format!("did you mean `{near}`?"),
             None if known.is_empty() => format!("add `{id}:` under `{kind}s`"),
             None => format!("configured: {}; or add `{id}:` under `{kind}s`", listed(names())),
@@ -254,8 +292,9 @@ fn warn_of_idle(config: &Config, mentioned: &Mentioned, extensions: &[Reference]
             idle(component, "pipeline");
         }
     }
+    let extensions: HashSet<&ComponentId> = extensions.iter().map(|reference| &reference.id).collect();
     for component in &config.extensions {
-        if !extensions.iter().any(|named| named.id == component.id) {
+        if !extensions.contains(&component.id) {
             idle(component, "list `service.extensions`");
         }
     }

@@ -1,5 +1,5 @@
-//! Where configs and substituted values come from: files, environment variables, and
-//! YAML in the URI itself.
+//! Where configs and substituted values come from: files, environment variables, web
+//! servers, and YAML in the URI itself.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -11,13 +11,18 @@ use super::parse::MAX_FILE;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Uri<'a> {
     File(&'a str),
-    Variable { name: &'a str, default: Option<&'a str> },
+    Variable {
+        name: &'a str,
+        default: Option<&'a str>,
+    },
     Yaml(&'a str),
+    /// The whole URL, scheme included.
+    Web(&'a str),
 }
 
 /// Why a source cannot be had.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
     pub message: String,
     pub hint: String,
 }
@@ -28,13 +33,13 @@ impl Fault {
     }
 }
 
-const SCHEMES: &str = "use a path, `file:PATH`, `env:NAME` or `yaml:TEXT`";
+const SCHEMES: &str = "use a path, `file:PATH`, `env:NAME`, `yaml:TEXT` or a URL (`http:`, `https:`)";
 
 impl<'a> Uri<'a> {
     /// The argument of `--config`: a path unless it has a scheme.
     pub fn of_config(text: &'a str) -> Result<Self, Fault> {
         match text.split_once(':') {
-            Some((scheme, rest)) if is_scheme(scheme) => Uri::with_scheme(scheme, rest),
+            Some((scheme, rest)) if is_scheme(scheme) => Uri::with_scheme(text, scheme, rest),
             _ => Ok(Uri::File(text)),
         }
     }
@@ -46,17 +51,17 @@ impl<'a> Uri<'a> {
             Some((_, rest)) if rest.starts_with('-') && !text.starts_with("yaml:") => {
                 Uri::variable(text.strip_prefix("env:").unwrap_or(text))
             }
-            Some((scheme, rest)) if is_scheme(scheme) => Uri::with_scheme(scheme, rest),
+            Some((scheme, rest)) if is_scheme(scheme) => Uri::with_scheme(text, scheme, rest),
             _ => Uri::variable(text),
         }
     }
 
-    fn with_scheme(scheme: &str, rest: &'a str) -> Result<Self, Fault> {
+    fn with_scheme(text: &'a str, scheme: &str, rest: &'a str) -> Result<Self, Fault> {
         match scheme {
             "file" => Ok(Uri::File(rest)),
             "env" => Uri::variable(rest),
             "yaml" => Ok(Uri::Yaml(rest)),
-            "http" | "https" => Err(Fault::new(format!("configs are not fetched over `{scheme}:`"), SCHEMES)),
+            "http" | "https" => Ok(Uri::Web(text)),
             _ => Err(Fault::new(
                 format!("the scheme `{scheme}:` is not known"),
                 format!("{SCHEMES}; for a path with a colon in it, `./PATH`"),
@@ -88,8 +93,18 @@ impl<'a> Uri<'a> {
             Uri::File(path) => (*path).to_owned(),
             Uri::Variable { name, .. } => format!("env:{name}"),
             Uri::Yaml(_) => "yaml".to_owned(),
+            Uri::Web(url) => shown_url(url),
         }
     }
+}
+
+/// A URL as it may be shown: without user, password and query, each of which may be a secret.
+pub(super) fn shown_url(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
 }
 
 /// At least two letters, so that `C:\…` is a path.
@@ -99,26 +114,36 @@ fn is_scheme(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c))
 }
 
-/// The world that sources are read from; tests bring their own variables.
+/// Gets what a URL leads to, at most [`MAX_FILE`] bytes; the error says why not,
+/// without naming the URL.
+pub type Fetch<'a> = &'a dyn Fn(&str, usize) -> Result<Vec<u8>, String>;
+
+/// The world that sources are read from; tests bring their own.
 #[derive(Clone, Copy)]
 pub(super) struct World<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
+    pub file: &'a dyn Fn(&str) -> Result<Vec<u8>, Fault>,
+    pub fetch: Fetch<'a>,
 }
 
 impl World<'_> {
     /// The bytes of a source; `None` for a variable that is not set.
     pub fn read(&self, uri: &Uri<'_>) -> Result<Option<Vec<u8>>, Fault> {
         match uri {
-            Uri::File(path) => read_file(path).map(Some),
+            Uri::File(path) => (self.file)(path).map(Some),
             Uri::Yaml(text) => Ok(Some(text.as_bytes().to_vec())),
             Uri::Variable { name, default } => Ok((self.variable)(name)
                 .map(OsString::into_encoded_bytes)
                 .or_else(|| default.map(|text| text.as_bytes().to_vec()))),
+            Uri::Web(url) => (self.fetch)(url, MAX_FILE).map(Some).map_err(|reason| {
+                let message = format!("`{}` cannot be fetched: {reason}", shown_url(url));
+                Fault::new(message, "check that the URL answers with the text itself")
+            }),
         }
     }
 }
 
-fn read_file(path: &str) -> Result<Vec<u8>, Fault> {
+pub(super) fn read_file(path: &str) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(MAX_FILE).unwrap_or(u64::MAX);
     File::open(path)
@@ -162,7 +187,9 @@ mod tests {
         assert_eq!(Uri::of_config("c:\\a.yaml"), Ok(Uri::File("c:\\a.yaml")));
         assert_eq!(Uri::of_config("env:CONFIG"), variable("CONFIG", None));
         assert_eq!(Uri::of_config("yaml:a::b: 1"), Ok(Uri::Yaml("a::b: 1")));
-        for text in ["http://a/b", "https://a/b", "s3:a", "env:A B"] {
+        assert_eq!(Uri::of_config("http://a/b"), Ok(Uri::Web("http://a/b")));
+        assert_eq!(Uri::of_config("https://a/b?c"), Ok(Uri::Web("https://a/b?c")));
+        for text in ["s3:a", "env:A B"] {
             assert!(Uri::of_config(text).is_err(), "{text}");
         }
     }
@@ -175,17 +202,30 @@ mod tests {
         assert_eq!(Uri::of_substitution("NAME:-"), variable("NAME", Some("")));
         assert_eq!(Uri::of_substitution("file:a"), Ok(Uri::File("a")));
         assert_eq!(Uri::of_substitution("yaml:-1"), Ok(Uri::Yaml("-1")));
-        for text in ["", "1", "a b", "env:", "env:1A", "http://a", "vault:a"] {
+        assert_eq!(Uri::of_substitution("https://a/b:-c"), Ok(Uri::Web("https://a/b:-c")));
+        for text in ["", "1", "a b", "env:", "env:1A", "vault:a"] {
             assert!(Uri::of_substitution(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn what_cannot_be_read_is_told_apart() {
-        let world = World { variable: &|_| None };
-        let message = |path| world.read(&Uri::File(path)).unwrap_err().message;
+        let message = |path| read_file(path).unwrap_err().message;
         assert_eq!(message("/nowhere/a.yaml"), "there is no file `/nowhere/a.yaml`");
         assert_eq!(message("/"), "`/` is a directory");
         assert_eq!(message("/dev/zero"), "the file `/dev/zero` is larger than 8 MiB");
+    }
+
+    #[test]
+    fn a_url_is_shown_without_what_may_be_secret() {
+        for (url, shown) in [
+            ("https://user:p@ss@host:8443/a/b.yaml?token=x#y", "https://host:8443/a/b.yaml"),
+            ("http://host", "http://host"),
+            ("http://host?x=@y", "http://host"),
+            ("http://host/a@b", "http://host/a@b"),
+            ("https:nonsense", "https:nonsense"),
+        ] {
+            assert_eq!(shown_url(url), shown);
+        }
     }
 }

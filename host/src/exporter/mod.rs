@@ -3,6 +3,8 @@
 mod answer;
 mod backends;
 pub mod debug;
+pub mod file;
+pub mod nop;
 pub mod otlp_grpc;
 pub mod otlp_http;
 mod sending;

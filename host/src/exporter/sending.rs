@@ -52,6 +52,11 @@ struct RetrySettings {
 }
 
 impl SendingSettings {
+    /// Neither queue nor retries: the sender does both.
+    pub fn direct() -> Self {
+        Self { queue: None, retry: None, retry_exhausted: false }
+    }
+
     pub fn read(section: &mut Section<'_>) -> Self {
         let (retry, retry_exhausted) = read_retry(section);
         Self { queue: read_queue(section), retry, retry_exhausted }

@@ -56,8 +56,8 @@ impl PipelineOverview {
 /// Where pages are served, and whether over TLS.
 pub struct Port {
     pub endpoint: String,
-    tls: Option<ServerTlsSettings>,
-    loaded: Option<ServerTls>,
+    tls: Option<Box<ServerTlsSettings>>,
+    loaded: Option<Box<ServerTls>>,
     versions: Versions,
 }
 
@@ -65,8 +65,8 @@ impl Port {
     /// Reads the files that `tls` names.
     pub fn load(&mut self) -> Result<(), Problem> {
         if let Some(settings) = &self.tls {
-            let loaded = ServerTls::new(settings.clone(), self.versions);
-            self.loaded = Some(loaded.map_err(|error| settings.problem(&error))?);
+            let loaded = ServerTls::new(ServerTlsSettings::clone(settings), self.versions);
+            self.loaded = Some(Box::new(loaded.map_err(|error| settings.problem(&error))?));
         }
         Ok(())
     }
@@ -76,7 +76,7 @@ impl Port {
         H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
         F: Future<Output = Response<Ready>> + Send + 'static,
     {
-        listener.serve_with(ConnectionSettings::new(self.versions), self.loaded, handle)
+        listener.serve_with(ConnectionSettings::new(self.versions), self.loaded.map(|tls| *tls), handle)
     }
 }
 
@@ -88,7 +88,7 @@ fn read_port(section: &mut Section<'_>, default: &str, versions: Versions) -> Po
         let message = format!("`{endpoint}` is not `host:port`");
         section.problem_at("endpoint", message, format!("write it like `{default}`"));
     }
-    let tls = section.section("tls").and_then(ServerTlsSettings::read);
+    let tls = section.section("tls").and_then(ServerTlsSettings::read).map(Box::new);
     let hint = "remove it, and let `endpoint` be one that only those can reach who may read it";
     section.refuse("auth", "this page asks nobody who they are", hint);
     section.refuse("middlewares", "there are no middlewares", "remove it");

@@ -6,6 +6,7 @@ pub mod budget;
 pub mod compress;
 pub mod connect;
 mod connection;
+pub mod fetch;
 pub mod listen;
 pub mod proxy;
 pub mod server_tls;

@@ -99,9 +99,10 @@ pub(super) fn serve(listener: Listener, settings: PullSettings, resource: Resour
                 return response;
             }
             let text = settings.exposition.render(&metrics.gather(), resource);
-            let packed = takes_gzip(request.headers()).then(|| gzip(&text)).flatten();
-            let is_packed = packed.is_some();
-            let mut response = Response::new(Ready::new(packed.unwrap_or(text.into_bytes())));
+            let mut packed = vec![];
+            let is_packed = takes_gzip(request.headers())
+                && Compression { codec: Codec::Gzip, level: None }.compress(text.as_bytes(), &mut packed).is_ok();
+            let mut response = Response::new(Ready::new(if is_packed { packed } else { text.into_bytes() }));
             let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             response.headers_mut().insert(CONTENT_TYPE, text);
             response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
@@ -111,12 +112,6 @@ pub(super) fn serve(listener: Listener, settings: PullSettings, resource: Resour
             response
         }
     })
-}
-
-fn gzip(text: &str) -> Option<Vec<u8>> {
-    let mut packed = vec![];
-    Compression { codec: Codec::of_http("gzip")?, level: None }.compress(text.as_bytes(), &mut packed).ok()?;
-    Some(packed)
 }
 
 /// Whether a scraper asks for gzip, as Prometheus does; weights other than none are all the same.
