@@ -10,9 +10,11 @@ use std::sync::Arc;
 use crate::component::{Authenticator, Authorizer, Built, Exporter, Extension, Extensions, Id};
 use crate::config::{Component, ComponentId, Config, Position, Problem, Problems, Section, Value};
 use crate::connector::forward;
-use crate::exporter::debug::{self, DebugExporter, Verbosity};
-use crate::exporter::otlp_grpc::{self, OtlpGrpcExporter};
-use crate::exporter::otlp_http::{self, OtlpHttpExporter};
+use crate::exporter::debug::{self, DebugExporter, DebugSettings};
+use crate::exporter::file::{self, FileExporter, FileSettings};
+use crate::exporter::nop::NopExporter;
+use crate::exporter::otlp_grpc::{self, GrpcSettings, OtlpGrpcExporter};
+use crate::exporter::otlp_http::{self, HttpSettings, OtlpHttpExporter};
 use crate::exporter::{ClientSettings, Drain};
 use crate::extension::FileError;
 use crate::extension::basic_auth::{BasicAuthClient, BasicAuthServer, BasicAuthSettings};
@@ -22,14 +24,13 @@ use crate::extension::health_check::HealthSettings;
 use crate::extension::pprof;
 use crate::extension::zpages::ZpagesSettings;
 use crate::plugin::{Clockwork, LoadError, Module, PluginSettings};
-use crate::receiver::nop;
 use crate::receiver::otlp::OtlpSettings;
 use crate::telemetry::Metrics;
 use crate::transport::tls::TlsError;
 
 pub const RECEIVERS: &[&str] = &["nop", "otlp"];
 pub const PROCESSORS: &[&str] = &["wasm"];
-pub const EXPORTERS: &[&str] = &["debug", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
+pub const EXPORTERS: &[&str] = &["debug", "file", "nop", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
 pub const CONNECTORS: &[&str] = &["forward"];
 pub const EXTENSIONS: &[&str] =
     &["basicauth", "bearertokenauth", "headers_setter", "health_check", "healthcheckv2", "pprof", "zpages"];
@@ -52,9 +53,11 @@ pub enum ReceiverSettings {
 }
 
 pub enum ExporterSettings {
-    Debug(Verbosity),
-    Grpc(ClientSettings),
-    Http(ClientSettings),
+    Debug(DebugSettings),
+    File(FileSettings),
+    Nop,
+    Grpc(GrpcSettings),
+    Http(HttpSettings),
 }
 
 pub enum ExtensionSettings {
@@ -73,7 +76,7 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
     for (component, section) in sections(&config.receivers, problems) {
         let settings = match component.id.kind.as_str() {
             "nop" => {
-                nop::read(section);
+                crate::receiver::nop::read(section);
                 ReceiverSettings::Nop
             }
             "otlp" => ReceiverSettings::Otlp(OtlpSettings::read(section)),
@@ -93,6 +96,11 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
     for (component, section) in sections(&config.exporters, problems) {
         let settings = match component.id.kind.as_str() {
             "debug" => Some(ExporterSettings::Debug(debug::read(section))),
+            "file" => file::read(section).map(ExporterSettings::File),
+            "nop" => {
+                crate::exporter::nop::read(section);
+                Some(ExporterSettings::Nop)
+            }
             "otlp" | "otlp_grpc" => otlp_grpc::read(section).map(ExporterSettings::Grpc),
             "otlphttp" | "otlp_http" => otlp_http::read(section).map(ExporterSettings::Http),
             _ => {
@@ -262,13 +270,15 @@ pub fn exporter(
         settings.auth.as_ref().map(|named| extensions.authorizer(&path, named)).transpose()
     };
     Ok(match settings {
-        ExporterSettings::Debug(verbosity) => Arc::new(DebugExporter { id, verbosity, metrics: counters }),
+        ExporterSettings::Debug(settings) => Arc::new(DebugExporter::new(id, settings, counters)),
+        ExporterSettings::File(settings) => Arc::new(FileExporter::new(id, settings, counters, drain)),
+        ExporterSettings::Nop => Arc::new(NopExporter { metrics: counters }),
         ExporterSettings::Grpc(settings) => {
-            let auth = client(&settings)?;
+            let auth = client(&settings.client)?;
             Arc::new(OtlpGrpcExporter::new(id, settings, auth, counters, drain).map_err(tls)?)
         }
         ExporterSettings::Http(settings) => {
-            let auth = client(&settings)?;
+            let auth = client(&settings.client)?;
             Arc::new(OtlpHttpExporter::new(id, settings, auth, counters, drain).map_err(tls)?)
         }
     })

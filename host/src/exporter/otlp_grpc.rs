@@ -1,149 +1,223 @@
 //! The `otlp` exporter: OTLP over gRPC.
 //!
-//! tonic's channel connects, reconnects and keeps alive; the request's body is
-//! the batch's own buffer, which its codec would copy.
+//! A call is one HTTP/2 request on hyper's pooled client: it connects, reconnects and
+//! keeps alive. The body is the batch's own buffer, which a codec would copy.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue, TE};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE};
 use http_body_util::BodyExt as _;
-use prost::Message as _;
-use tonic::transport::{Channel, Endpoint};
+use hyper::body::Incoming;
 use tonic::{Code, Status};
-use tower_service::Service as _;
 
-use super::sending::{Drain, Sending};
-use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, note_partial_success, root_cause};
+use super::answer::{self, Failure};
+use super::backends::Backends;
+use super::sending::{Destination, Drain, Sending};
+use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, pack, root_cause};
 use crate::component::{Authorizer, BoxFuture, ConsumeError, Exporter, Id, Outcome};
 use crate::config::Section;
 use crate::telemetry::ExporterMetrics;
 use crate::traces::{PREFIX, Parcel};
 use crate::transport::body::Ready;
-use crate::transport::status::{RpcStatus, is_retryable};
-use crate::transport::tls::{TlsError, TlsSettings};
+use crate::transport::compress::{Codec, Compression};
+use crate::transport::connect::{Connector, Target};
+use crate::transport::tls::{ClientTls, TlsError, TlsSettings};
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
-const STREAM_WINDOW: u32 = 1 << 20;
+/// grpc-go pings no more often, whatever it is told, and servers count on it.
+const LEAST_PING: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Between two attempts to connect of a request that waits for its destination.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone)]
+pub struct GrpcSettings {
+    pub client: ClientSettings,
+    target: Target,
+    /// Host and port whose addresses take turns.
+    balanced: Option<(String, u16)>,
+    wait_for_ready: bool,
+}
+
+/// An endpoint, as it was written.
+#[derive(Debug, PartialEq, Eq)]
+struct Endpoint {
+    /// `Some` where a scheme decides about TLS.
+    https: Option<bool>,
+    target: Target,
+    authority: String,
+}
+
+impl Endpoint {
+    fn parse(text: &str) -> Option<Self> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            let target = Target::Unix(path.into());
+            return (!path.is_empty()).then(|| Self { https: None, target, authority: "localhost".into() });
+        }
+        let (https, rest) = match text.split_once("://") {
+            Some(("http", rest)) => (Some(false), rest.trim_end_matches('/')),
+            Some(("https", rest)) => (Some(true), rest.trim_end_matches('/')),
+            // Behind the second slash stands a name server, which is the system's here.
+            Some(("dns" | "passthrough", rest)) => (None, rest.split_once('/')?.1),
+            Some(_) => return None,
+            None => (None, text.strip_prefix("dns:").unwrap_or(text)),
+        };
+        let (host, port) = rest.rsplit_once(':')?;
+        port.parse::<u16>().ok()?;
+        let authority: http::uri::Authority = rest.parse().ok()?;
+        let is_bare = authority.as_str() == rest && !host.is_empty() && !rest.contains('@');
+        is_bare.then(|| Self { https, target: Target::Name(rest.to_owned()), authority: rest.to_owned() })
+    }
+}
 
 /// Reads the exporter's section.
-pub fn read(mut section: Section<'_>) -> Option<ClientSettings> {
+pub fn read(mut section: Section<'_>) -> Option<GrpcSettings> {
     let written = section.text("endpoint").unwrap_or_default();
     let tls = TlsSettings::read(section.section("tls"));
-    let bare = written.strip_prefix("dns:///").unwrap_or(&written);
-    let (scheme, authority) = match bare.split_once("://") {
-        Some((scheme @ ("http" | "https"), rest)) => (scheme, rest.trim_end_matches('/')),
-        Some(_) => ("", bare),
-        None => (if tls.insecure { "http" } else { "https" }, bare),
-    };
-    let uri = format!("{scheme}://{authority}").parse::<http::Uri>();
-    let endpoint = uri.ok().filter(|uri| uri.port_u16().is_some() && uri.host().is_some_and(|host| !host.is_empty()));
+    let endpoint = Endpoint::parse(&written);
     if endpoint.is_none() {
         let message = if written.is_empty() { "has no endpoint".into() } else { format!("`{written}` is no endpoint") };
         section.problem_at("endpoint", message, "write `host:port`, such as `tempo:4317`");
     }
-    ClientSettings::read(section, endpoint, tls, std::time::Duration::from_secs(5))
+    let authority = section.text("authority").filter(|name| !name.is_empty());
+    let url = endpoint.as_ref().and_then(|endpoint| {
+        let scheme = if endpoint.https.unwrap_or(!tls.is_off()) { "https" } else { "http" };
+        let authority = authority.as_ref().unwrap_or(&endpoint.authority);
+        let url = format!("{scheme}://{authority}{EXPORT}").parse().ok();
+        if url.is_none() {
+            section.problem_at("authority", format!("`{authority}` is no host"), "");
+        }
+        url
+    });
+    let codec = Codec::of_grpc(section.choice_or("compression", &["gzip", "zstd", "snappy", "none", ""], "gzip"));
+    let compression = codec.map(|codec| Compression { codec, level: None });
+    let client = ClientSettings::read(&mut section, url, tls, compression, Duration::from_secs(5));
+    let takes_turns =
+        section.choice_or("balancer_name", &["round_robin", "pick_first", ""], "round_robin") != "pick_first";
+    let wait_for_ready = section.boolean_or("wait_for_ready", false);
+    let (mut ping_after, mut ping_timeout, mut ping_while_idle) = (None, None, false);
+    if let Some(mut keepalive) = section.section("keepalive") {
+        ping_after = keepalive.duration("time").filter(|time| !time.is_zero()).map(|time| time.max(LEAST_PING));
+        ping_timeout = keepalive.duration("timeout").filter(|timeout| !timeout.is_zero()).or(Some(PING_TIMEOUT));
+        ping_while_idle = keepalive.boolean_or("permit_without_stream", false);
+        keepalive.finish();
+    }
+    section.finish();
+    let target = endpoint?.target;
+    let balanced = match &target {
+        Target::Name(name) if takes_turns => name
+            .rsplit_once(':')
+            .filter(|(host, _)| host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_err())
+            .and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?))),
+        _ => None,
+    };
+    let client = ClientSettings { ping_after, ping_timeout, ping_while_idle, ..client? };
+    Some(GrpcSettings { client, target, balanced, wait_for_ready })
 }
 
 pub struct OtlpGrpcExporter {
-    id: Id,
-    channel: Channel,
-    settings: ClientSettings,
-    auth: Option<Arc<dyn Authorizer>>,
-    uri: http::Uri,
+    caller: Caller,
     sending: Sending,
+}
+
+/// Makes the calls.
+struct Caller {
+    id: Id,
+    backends: Backends,
+    settings: GrpcSettings,
+    auth: Option<Arc<dyn Authorizer>>,
+    /// Those that every call has.
+    headers: HeaderMap,
+    metrics: ExporterMetrics,
 }
 
 impl OtlpGrpcExporter {
     pub fn new(
         id: Id,
-        settings: ClientSettings,
+        settings: GrpcSettings,
         auth: Option<Arc<dyn Authorizer>>,
         metrics: ExporterMetrics,
         drain: Drain,
     ) -> Result<Self, TlsError> {
-        let base = settings.endpoint.to_string();
-        let invalid = |_| TlsError::Endpoint(base.clone());
-        let endpoint = Endpoint::from_shared(base.clone()).map_err(invalid)?;
-        let endpoint = endpoint
-            .user_agent(USER_AGENT)
-            .map_err(invalid)?
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(STREAM_WINDOW)
-            .tcp_nodelay(true);
-        let channel = if settings.is_https() {
-            endpoint.connect_with_connector_lazy(settings.connector()?.enable_http2().build())
-        } else {
-            endpoint.connect_lazy()
+        let client = &settings.client;
+        let tls = client.is_https().then(|| ClientTls::new(client.tls.clone(), &[b"h2"])).transpose()?;
+        let proxies = client.proxies();
+        let mut builder = client.builder();
+        builder.http2_only(true);
+        // A proxy looks names up itself.
+        let balanced =
+            settings.balanced.clone().filter(|(host, port)| proxies.of(Some("https"), host, *port).is_none());
+        let target = settings.target.clone();
+        let connector = Connector { target, tls: tls.map(Arc::new), proxies, always_tunnel: true };
+        let backends = match balanced {
+            Some((host, port)) => Backends::each(host, port, builder, connector),
+            None => Backends::One(builder.build(connector)),
         };
-        let uri =
-            format!("{}{EXPORT}", base.trim_end_matches('/')).parse().map_err(|_| TlsError::Endpoint(base.clone()))?;
-        let sending = Sending::new(id.clone(), settings.sending.clone(), metrics, drain);
-        Ok(Self { id, channel, settings, auth, uri, sending })
+        let sending = Sending::new(id.clone(), client.sending.clone(), metrics.clone(), drain);
+        let headers = headers(client);
+        Ok(Self { caller: Caller { id, backends, settings, auth, headers, metrics }, sending })
     }
+}
 
-    async fn send(&self, parcel: &Parcel, framed: &Bytes) -> Result<Outcome, ConsumeError> {
-        let mut request = http::Request::new(tonic::body::Body::new(Ready::new(framed.clone())));
-        *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        *request.version_mut() = http::Version::HTTP_2;
-        let headers = request.headers_mut();
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        if let Some(compression) = self.settings.compression {
-            headers.insert("grpc-encoding", HeaderValue::from_static(compression.codec.grpc_name()));
-        }
-        for (name, value) in &self.settings.headers {
-            headers.insert(name, value.clone());
-        }
-        if let Some(auth) = &self.auth {
-            auth.authorize(headers, &parcel.context)?;
-        }
-        // What a plugin decided counts before what the config says.
-        if let Some(tenant) = super::tenant(parcel) {
-            headers.insert(TENANT, tenant);
-        }
-        let timeout = self.settings.timeout;
-        if timeout.is_zero() {
-            return self.call(request, parcel.spans).await;
-        }
-        let header = HeaderValue::from_str(&format!("{}m", timeout.as_millis().min(99_999_999)));
-        if let Ok(header) = header {
-            headers.insert("grpc-timeout", header);
-        }
-        let called = tokio::time::timeout(timeout, self.call(request, parcel.spans)).await;
-        called.unwrap_or_else(|_| Err(self.timed_out()))
+fn headers(settings: &ClientSettings) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(http::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    if let Some(compression) = settings.compression {
+        headers.insert("grpc-encoding", HeaderValue::from_static(compression.codec.grpc_name()));
     }
-
-    fn timed_out(&self) -> ConsumeError {
-        let (endpoint, timeout) = (&self.settings.endpoint, self.settings.timeout);
-        let message = format!("{endpoint} did not answer within {timeout:?}");
-        ConsumeError::retryable(message).with_code(Code::DeadlineExceeded as i32)
+    if !settings.timeout.is_zero()
+        && let Ok(value) = HeaderValue::from_str(&format!("{}m", settings.timeout.as_millis().min(99_999_999)))
+    {
+        headers.insert("grpc-timeout", value);
     }
+    headers.extend(settings.headers.iter().cloned());
+    headers
+}
 
-    async fn call(&self, request: http::Request<tonic::body::Body>, spans: usize) -> Result<Outcome, ConsumeError> {
-        let unreachable = |error: &(dyn std::error::Error + 'static)| {
-            let cause = root_cause(error);
-            // tonic's channel keeps to `grpc-timeout` too, and may be the first to.
-            if cause.is::<tonic::TimeoutExpired>() {
-                return self.timed_out();
+impl Caller {
+    fn endpoint(&self) -> String {
+        match &self.settings.target {
+            Target::Unix(path) => format!("unix://{}", path.display()),
+            _ => {
+                let url = &self.settings.client.url;
+                let name = if let Target::Name(name) = &self.settings.target { name } else { "" };
+                format!("{}://{name}", url.scheme_str().unwrap_or_default())
             }
-            let message = format!("{} cannot be reached: {cause}", self.settings.endpoint);
-            ConsumeError::retryable(message).with_code(Code::Unavailable as i32)
-        };
-        let mut channel = self.channel.clone();
-        std::future::poll_fn(|context| channel.poll_ready(context)).await.map_err(|error| unreachable(&error))?;
-        let response = channel.call(request).await.map_err(|error| unreachable(&error))?;
+        }
+    }
+
+    fn timed_out(&self) -> Failure {
+        let message = format!("{} did not answer within {:?}", self.endpoint(), self.settings.client.timeout);
+        ConsumeError::retryable(message).with_code(Code::DeadlineExceeded as i32).into()
+    }
+
+    fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
+        self.unreachable_for(&root_cause(error).to_string())
+    }
+
+    fn unreachable_for(&self, cause: &str) -> Failure {
+        let message = format!("{} cannot be reached: {cause}", self.endpoint());
+        ConsumeError::retryable(message).with_code(Code::Unavailable as i32).into()
+    }
+
+    async fn call(&self, headers: HeaderMap, body: &Bytes, spans: usize) -> Result<Outcome, Failure> {
+        let response = self.exchange(headers, body).await?;
         let (parts, mut body) = response.into_parts();
         let mut status = Status::from_header_map(&parts.headers);
         let mut answer = vec![];
         while status.is_none() {
             let Some(frame) = body.frame().await else { break };
-            let frame = frame.map_err(|error| unreachable(&error))?;
+            let frame = frame.map_err(|error| self.unreachable(&error))?;
             match frame.into_data() {
                 Ok(data) if answer.len() + data.len() > ANSWER_LIMIT => {
-                    let message = format!("{} answered more than {ANSWER_LIMIT} bytes", self.settings.endpoint);
-                    return Err(ConsumeError::permanent(message));
+                    let message = format!("{} answered more than {ANSWER_LIMIT} bytes", self.endpoint());
+                    return Err(ConsumeError::permanent(message).into());
                 }
                 Ok(data) => answer.extend_from_slice(&data),
                 Err(frame) => status = frame.trailers_ref().and_then(Status::from_header_map),
@@ -152,54 +226,116 @@ impl OtlpGrpcExporter {
         match status {
             Some(status) if status.code() == Code::Ok => {
                 let message = answer.get(PREFIX..).unwrap_or_default();
-                Ok(note_partial_success(&self.id, message, spans, &self.sending.metrics))
+                Ok(answer::accepted(&self.id, message, spans, &self.metrics))
             }
-            Some(status) => Err(refused(&status)),
+            Some(status) => {
+                let retry_exhausted = self.settings.client.sending.retry_exhausted;
+                Err(answer::of_grpc(status.code(), status.message(), status.details(), retry_exhausted))
+            }
             // No gRPC status at all: a proxy, or something that is no gRPC server.
-            None => Err(without_status(parts.status)),
+            None => Err(answer::without_grpc_status(parts.status)),
+        }
+    }
+
+    /// Sends the request to whoever takes the connection.
+    async fn exchange(&self, headers: HeaderMap, body: &Bytes) -> Result<http::Response<Incoming>, Failure> {
+        let (mut tried, mut pause) = (vec![], FIRST_PAUSE);
+        loop {
+            let failure = match self.backends.pick(&tried).await {
+                Ok((client, address)) => {
+                    let mut request = http::Request::new(Ready::new(body.clone()));
+                    *request.method_mut() = http::Method::POST;
+                    *request.uri_mut() = self.settings.client.url.clone();
+                    *request.version_mut() = http::Version::HTTP_2;
+                    *request.headers_mut() = headers.clone();
+                    match client.request(request).await {
+                        Ok(response) => {
+                            self.backends.worked(address);
+                            return Ok(response);
+                        }
+                        Err(error) if !error.is_connect() => return Err(self.unreachable(&error)),
+                        Err(_) if self.backends.failed(address, &mut tried) => continue,
+                        Err(error) => self.unreachable(&error),
+                    }
+                }
+                Err(cause) => self.unreachable_for(&cause),
+            };
+            if !self.settings.wait_for_ready {
+                return Err(failure);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            tried.clear();
         }
     }
 }
 
-fn refused(status: &Status) -> ConsumeError {
-    let retry_after = RpcStatus::decode(status.details()).ok().and_then(|details| details.retry_after());
-    let retryable = is_retryable(status.code(), retry_after.is_some());
-    let name = format!("{:?}", status.code());
-    let mut error = if retryable { ConsumeError::retryable } else { ConsumeError::permanent }(format!(
-        "rpc error: code = {name} desc = {}",
-        status.message()
-    ));
-    error.retry_after = retry_after;
-    error.with_code(status.code() as i32)
-}
+impl Destination for Caller {
+    async fn body(&self, parcel: &Parcel) -> Result<Bytes, ConsumeError> {
+        let Some(compression) = self.settings.client.compression else { return Ok(parcel.message.framed()) };
+        let mut out = pack(compression, parcel.message.bytes(), PREFIX).await?;
+        let length = u32::try_from(out.len() - PREFIX)
+            .map_err(|_| ConsumeError::permanent("the request is larger than gRPC can carry"))?;
+        if let Some(prefix) = out.first_chunk_mut::<PREFIX>() {
+            let [a, b, c, d] = length.to_be_bytes();
+            *prefix = [1, a, b, c, d];
+        }
+        Ok(out.into())
+    }
 
-/// gRPC's table for answers that carry only an HTTP status.
-fn without_status(status: http::StatusCode) -> ConsumeError {
-    let message = format!("the destination answered HTTP {status} and no gRPC status");
-    match status.as_u16() {
-        429 | 502 | 503 | 504 => ConsumeError::retryable(message),
-        200 => ConsumeError::retryable(message),
-        _ => ConsumeError::permanent(message),
+    async fn attempt(&self, parcel: &Parcel, body: &Bytes) -> Result<Outcome, Failure> {
+        let mut headers = self.headers.clone();
+        if let Some(auth) = &self.auth {
+            auth.authorize(&mut headers, &parcel.context)?;
+        }
+        // What a plugin decided counts before what the config says.
+        if let Some(tenant) = super::tenant(parcel) {
+            headers.insert(TENANT, tenant);
+        }
+        let timeout = self.settings.client.timeout;
+        let call = self.call(headers, body, parcel.spans);
+        if timeout.is_zero() {
+            return call.await;
+        }
+        tokio::time::timeout(timeout, call).await.unwrap_or_else(|_| Err(self.timed_out()))
     }
 }
 
 impl Exporter for OtlpGrpcExporter {
     fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>> {
-        Box::pin(async move {
-            let framed = if let Some(compression) = self.settings.compression {
-                let mut out = vec![1, 0, 0, 0, 0];
-                let packed = compression.compress(&parcel.message.bytes(), &mut out);
-                packed
-                    .map_err(|error| ConsumeError::permanent(format!("the message cannot be compressed: {error}")))?;
-                let length = (out.len() - PREFIX) as u32;
-                if let Some(place) = out.get_mut(1..PREFIX) {
-                    place.copy_from_slice(&length.to_be_bytes());
-                }
-                out.into()
-            } else {
-                parcel.message.framed()
-            };
-            self.sending.run(&parcel, || self.send(&parcel, &framed)).await
-        })
+        Box::pin(self.sending.run(parcel, &self.caller))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_read_in_every_form() {
+        let name = |text: &str| Target::Name(text.to_owned());
+        for (text, https, target) in [
+            ("tempo:4317", None, name("tempo:4317")),
+            ("[::1]:4317", None, name("[::1]:4317")),
+            ("dns:///tempo.svc:4317", None, name("tempo.svc:4317")),
+            ("dns://10.0.0.1/tempo:4317", None, name("tempo:4317")),
+            ("dns:tempo:4317", None, name("tempo:4317")),
+            ("passthrough:///tempo:4317", None, name("tempo:4317")),
+            ("http://tempo:4317/", Some(false), name("tempo:4317")),
+            ("https://tempo:443", Some(true), name("tempo:443")),
+            ("unix:///run/tempo.sock", None, Target::Unix("/run/tempo.sock".into())),
+            ("unix:tempo.sock", None, Target::Unix("tempo.sock".into())),
+        ] {
+            let found = Endpoint::parse(text).unwrap();
+            assert_eq!((found.https, found.target), (https, target), "{text}");
+        }
+        for text in
+            ["", "tempo", "tempo:", ":4317", "tempo:http", "tempo:70000", "ftp://tempo:1", "http://tempo", "unix:"]
+        {
+            assert_eq!(Endpoint::parse(text), None, "{text}");
+        }
+        for text in ["http://tempo:4317/path", "user@tempo:4317", "a b:4317"] {
+            assert_eq!(Endpoint::parse(text), None, "{text}");
+        }
     }
 }

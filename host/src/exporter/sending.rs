@@ -5,19 +5,24 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::{Semaphore, watch};
 
+use super::answer::{Failure, Remedy};
 use crate::component::{ConsumeError, Id, Outcome};
 use crate::config::{Section, Toggle};
 use crate::telemetry::ExporterMetrics;
-use crate::traces::Parcel;
+use crate::traces::{Parcel, split};
 
 #[derive(Debug, Clone)]
 pub struct SendingSettings {
     queue: Option<QueueSettings>,
     retry: Option<RetrySettings>,
+    /// Whether RESOURCE_EXHAUSTED is worth a retry where no pause is asked for.
+    pub retry_exhausted: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -47,8 +52,14 @@ struct RetrySettings {
 }
 
 impl SendingSettings {
+    /// Neither queue nor retries: the sender does both.
+    pub fn direct() -> Self {
+        Self { queue: None, retry: None }
+    }
+
     pub fn read(section: &mut Section<'_>) -> Self {
-        Self { queue: read_queue(section), retry: read_retry(section) }
+        let (retry, retry_exhausted) = read_retry(section);
+        Self { queue: read_queue(section), retry, retry_exhausted }
     }
 }
 
@@ -92,7 +103,7 @@ fn positive(section: &mut Section<'_>, key: &str, default: usize) -> usize {
     value.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize))
 }
 
-fn read_retry(section: &mut Section<'_>) -> Option<RetrySettings> {
+fn read_retry(section: &mut Section<'_>) -> (Option<RetrySettings>, bool) {
     let standard = RetrySettings {
         initial: Duration::from_secs(5),
         randomization: 0.5,
@@ -101,10 +112,11 @@ fn read_retry(section: &mut Section<'_>) -> Option<RetrySettings> {
         max_elapsed: Duration::from_secs(300),
     };
     let mut section = match section.toggle("retry_on_failure") {
-        Toggle::Absent => return Some(standard),
-        Toggle::Off => return None,
+        Toggle::Absent => return (Some(standard), true),
+        Toggle::Off => return (None, true),
         Toggle::On(section) => section,
     };
+    let retry_exhausted = section.boolean_or("resource_exhausted", true);
     let initial = section.duration_or("initial_interval", standard.initial);
     let randomization = section.f64_or("randomization_factor", standard.randomization);
     if !(0.0..=1.0).contains(&randomization) {
@@ -116,8 +128,12 @@ fn read_retry(section: &mut Section<'_>) -> Option<RetrySettings> {
     }
     let max = section.duration_or("max_interval", standard.max);
     let max_elapsed = section.duration_or("max_elapsed_time", standard.max_elapsed);
+    if !max_elapsed.is_zero() && (max_elapsed < initial || max_elapsed < max) {
+        let hint = "raise it, or write `0s` for retries without an end";
+        section.problem_at("max_elapsed_time", "is less than `initial_interval` or `max_interval`", hint);
+    }
     section.finish();
-    Some(RetrySettings { initial, randomization, multiplier, max, max_elapsed })
+    (Some(RetrySettings { initial, randomization, multiplier, max, max_elapsed }), retry_exhausted)
 }
 
 /// Told to everything that waits when the collector shuts down: retries end,
@@ -139,6 +155,15 @@ impl Drain {
     }
 }
 
+/// How a protocol hands a parcel over.
+pub trait Destination: Send + Sync {
+    /// A request's body, made once for all attempts.
+    fn body(&self, parcel: &Parcel) -> impl Future<Output = Result<Bytes, ConsumeError>> + Send;
+
+    /// One attempt; it counts what the destination took.
+    fn attempt(&self, parcel: &Parcel, body: &Bytes) -> impl Future<Output = Result<Outcome, Failure>> + Send;
+}
+
 /// The way to one destination.
 pub struct Sending {
     id: Id,
@@ -147,23 +172,30 @@ pub struct Sending {
     consumers: Semaphore,
     pub metrics: ExporterMetrics,
     drain: Drain,
+    /// The largest message that the destination takes, as it said itself.
+    limit: AtomicUsize,
 }
 
-/// A request in the queue or on its way; it counts itself out, and counts as
-/// failed when its sender goes away first.
+/// What a destination says of its limit is not believed below this.
+const LEAST_LIMIT: usize = 16 << 10;
+
+/// A request in the queue or on its way; it counts itself out, and what was not
+/// settled counts as failed, also when its sender goes away first.
 struct Place<'a> {
     metrics: &'a ExporterMetrics,
     spans: u64,
     size: i64,
     /// Whether a consumer has it.
     sending: bool,
-    end: End,
+    /// Why the spans that are left were not sent: a status' name, and whether a
+    /// retry is of no use.
+    failed: (&'static str, bool),
 }
 
-enum End {
-    Sent,
-    /// A status' name, and whether a retry is of no use.
-    Failed(&'static str, bool),
+impl Place<'_> {
+    fn settle(&mut self, spans: usize) {
+        self.spans = self.spans.saturating_sub(spans as u64);
+    }
 }
 
 impl Drop for Place<'_> {
@@ -172,8 +204,8 @@ impl Drop for Place<'_> {
         if self.sending {
             self.metrics.in_flight.sub(1);
         }
-        if let End::Failed(reason, permanent) = self.end {
-            self.metrics.send_failed(self.spans, reason, permanent);
+        if self.spans > 0 {
+            self.metrics.send_failed(self.spans, self.failed.0, self.failed.1);
         }
     }
 }
@@ -188,15 +220,12 @@ impl Sending {
             metrics.queue_capacity.set(size as i64);
         }
         let (room, consumers) = (Arc::new(Semaphore::new(size)), Semaphore::new(consumers));
-        Self { id, settings, room, consumers, metrics, drain }
+        let limit = AtomicUsize::new(usize::MAX);
+        Self { id, settings, room, consumers, metrics, drain, limit }
     }
 
-    /// Takes a place in the queue, then sends, again and again where that is of
-    /// use; `send` counts what the destination took.
-    pub async fn run<F>(&self, parcel: &Parcel, send: impl Fn() -> F) -> Result<Outcome, ConsumeError>
-    where
-        F: Future<Output = Result<Outcome, ConsumeError>>,
-    {
+    /// Takes a place in the queue, then sends, again and again where that is of use.
+    pub async fn run(&self, parcel: Parcel, to: &impl Destination) -> Result<Outcome, ConsumeError> {
         let sizer = self.settings.queue.as_ref().map_or(Sizer::Requests, |queue| queue.sizer);
         let size = match sizer {
             Sizer::Requests => 1,
@@ -204,10 +233,9 @@ impl Sending {
             Sizer::Bytes => parcel.message.len(),
         };
         let _room = self.enter(size, parcel.spans).await?;
-        let spans = parcel.spans as u64;
         self.metrics.queue_size.add(size as i64);
-        let end = End::Failed("Canceled", false);
-        let mut place = Place { metrics: &self.metrics, spans, size: size as i64, sending: false, end };
+        let (metrics, spans) = (&self.metrics, parcel.spans as u64);
+        let mut place = Place { metrics, spans, size: size as i64, sending: false, failed: ("Canceled", false) };
         let Ok(_consumer) = self.consumers.acquire().await else {
             return Err(ConsumeError::retryable("the collector is shutting down"));
         };
@@ -215,12 +243,60 @@ impl Sending {
         self.metrics.in_flight.add(1);
         self.metrics.batch_size.record(parcel.spans as f64);
         self.metrics.batch_bytes.record(parcel.message.len() as f64);
-        let sent = self.send(spans, send).await;
-        place.end = match &sent {
-            Ok(_) => End::Sent,
-            Err(error) => End::Failed(error.reason(), !error.retryable),
-        };
+        let sent = self.deliver(parcel, to, &mut place).await;
+        if let Err(error) = &sent {
+            place.failed = (error.reason(), !error.retryable);
+        }
         sent
+    }
+
+    /// Sends a parcel, in parts where the destination wants it so. What cannot be
+    /// delivered even by itself is given up, and told as rejected beside the rest.
+    async fn deliver(
+        &self,
+        parcel: Parcel,
+        to: &impl Destination,
+        place: &mut Place<'_>,
+    ) -> Result<Outcome, ConsumeError> {
+        let (mut waiting, mut outcome) = (vec![parcel], Outcome::default());
+        let (mut delivered, mut given_up) = (false, None);
+        while let Some(parcel) = waiting.pop() {
+            let known = self.limit.load(Ordering::Relaxed);
+            if parcel.message.len() > known
+                && let Some(parts) = cut(&parcel, Some(known))
+            {
+                waiting.extend(parts);
+                continue;
+            }
+            let failure = match self.send(&parcel, to).await {
+                Ok(part) => {
+                    place.settle(parcel.spans);
+                    (outcome, delivered) = (outcome.and(part), true);
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            let Remedy::Split(limit) = failure.remedy else { return Err(failure.error) };
+            if let Some(limit) = limit {
+                self.limit.store(limit.max(LEAST_LIMIT), Ordering::Relaxed);
+            }
+            if let Some(parts) = cut(&parcel, limit) {
+                let (bytes, error) = (parcel.message.len(), &failure.error);
+                tracing::info!(exporter = %self.id, bytes, error = %error, "The request is too large and goes in parts.");
+                waiting.extend(parts);
+                continue;
+            }
+            let (error, dropped_items) = (&failure.error, parcel.spans);
+            tracing::error!(exporter = %self.id, %error, dropped_items, "Exporting failed. Dropping data.");
+            place.settle(parcel.spans);
+            self.metrics.send_failed(parcel.spans as u64, error.reason(), true);
+            outcome = outcome.and(Outcome::rejected(parcel.spans, failure.error.message.clone()));
+            given_up = Some(failure.error);
+        }
+        match given_up {
+            Some(error) if !delivered => Err(error),
+            _ => Ok(outcome),
+        }
     }
 
     async fn enter(&self, size: usize, spans: usize) -> Result<Option<tokio::sync::SemaphorePermit<'_>>, ConsumeError> {
@@ -229,7 +305,7 @@ impl Sending {
             self.metrics.enqueue_failed.inc_by(spans as u64);
             let message = format!("the request is larger than the queue of exporter `{}`", self.id);
             let error = ConsumeError::permanent(message);
-            self.rejected(&error, spans as u64);
+            self.rejected(&error, spans);
             return Err(error);
         }
         // Bounded by the queue's size, which fits.
@@ -240,35 +316,37 @@ impl Sending {
             Err(_) => {
                 self.metrics.enqueue_failed.inc_by(spans as u64);
                 let error = ConsumeError::retryable("sending queue is full");
-                self.rejected(&error, spans as u64);
+                self.rejected(&error, spans);
                 Err(error)
             }
         }
     }
 
     /// What every runbook looks for.
-    fn rejected(&self, error: &ConsumeError, spans: u64) {
+    fn rejected(&self, error: &ConsumeError, spans: usize) {
         let (exporter, rejected_items) = (&self.id, spans);
         tracing::error!(%exporter, %error, rejected_items, "Exporting failed. Rejecting data.");
     }
 
-    async fn send<F>(&self, spans: u64, send: impl Fn() -> F) -> Result<Outcome, ConsumeError>
-    where
-        F: Future<Output = Result<Outcome, ConsumeError>>,
-    {
+    /// Sends one request, with retries.
+    async fn send(&self, parcel: &Parcel, to: &impl Destination) -> Result<Outcome, Failure> {
+        let body = to.body(parcel).await?;
         let started = Instant::now();
         let mut interval = self.settings.retry.as_ref().map_or(Duration::ZERO, |retry| retry.initial);
         loop {
-            let error = match send().await {
+            let failure = match to.attempt(parcel, &body).await {
                 Ok(outcome) => {
                     self.metrics.status.is_well();
                     return Ok(outcome);
                 }
-                Err(error) => error,
+                // A smaller request is the caller's business.
+                Err(failure) if matches!(failure.remedy, Remedy::Split(_)) => return Err(failure),
+                Err(failure) => failure,
             };
+            let error = &failure.error;
             self.metrics.status.ails(&error.message);
             let wait = match &self.settings.retry {
-                Some(retry) if error.retryable => {
+                Some(retry) if error.retryable && failure.remedy == Remedy::Usual => {
                     let spread = 1.0 + retry.randomization * (2.0 * fastrand::f64() - 1.0);
                     let wait = interval.mul_f64(spread).max(error.retry_after.unwrap_or_default());
                     interval = interval.mul_f64(retry.multiplier).min(retry.max);
@@ -278,8 +356,8 @@ impl Sending {
                 _ => None,
             };
             let Some(wait) = wait else {
-                self.rejected(&error, spans);
-                return Err(error);
+                self.rejected(error, parcel.spans);
+                return Err(failure);
             };
             tracing::info!(
                 exporter = %self.id,
@@ -290,10 +368,24 @@ impl Sending {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.drain.begun() => {
-                    self.rejected(&error, spans);
-                    return Err(error);
+                    self.rejected(error, parcel.spans);
+                    return Err(failure);
                 }
             }
         }
     }
+}
+
+/// Cuts a parcel so that each part is within the limit or, where none is known, half
+/// of it; the last part first. `None` where there is nothing to cut.
+fn cut(parcel: &Parcel, limit: Option<usize>) -> Option<Vec<Parcel>> {
+    let size = parcel.message.len();
+    if parcel.spans < 2 {
+        return None;
+    }
+    let most = limit.filter(|limit| *limit < size).unwrap_or(size / 2);
+    let mut parts = split(&parcel.message, usize::MAX, most).ok().filter(|parts| parts.len() > 1)?;
+    parts.iter_mut().for_each(|part| part.context = Arc::clone(&parcel.context));
+    parts.reverse();
+    Some(parts)
 }

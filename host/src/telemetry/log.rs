@@ -148,9 +148,14 @@ impl Logger {
             return format!("{{\"level\":\"{level}\",\"ts\":\"{time}\",\"msg\":{message}{}}}\n", all());
         }
         let mut line = format!("{time}\t{level}\t");
-        // One line for one event, whatever a plugin or a destination has said.
+        // One line for one event, whatever a plugin or a destination has said; but
+        // for a block of lines, in which nothing else is a control character.
         for c in fields.message.chars() {
-            if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+            if c.is_control() && !(fields.is_block && matches!(c, '\n' | '\t')) {
+                line.extend(c.escape_default())
+            } else {
+                line.push(c)
+            }
         }
         let all = all();
         if let Some(fields) = all.strip_prefix(", ") {
@@ -194,12 +199,14 @@ struct Fields {
     json: bool,
     message: String,
     has_message: bool,
+    /// Whether the message has lines of its own.
+    is_block: bool,
     text: String,
 }
 
 impl Fields {
     fn new(json: bool) -> Self {
-        Self { json, message: String::new(), has_message: false, text: String::new() }
+        Self { json, message: String::new(), has_message: false, is_block: false, text: String::new() }
     }
 
     /// A field and its value as JSON. People read the console: blanks stand between its parts.
@@ -210,9 +217,10 @@ impl Fields {
 
     fn put_text(&mut self, name: &str, value: &str) {
         match name {
-            "message" if !self.has_message => {
+            "message" | "block" if !self.has_message => {
                 self.message = value.to_owned();
                 self.has_message = true;
+                self.is_block = name == "block";
             }
             // A component names itself by its kind, and is told as the Collector does.
             "receiver" | "processor" | "exporter" => {

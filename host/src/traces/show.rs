@@ -1,103 +1,226 @@
-//! Spans as people read them, for the `debug` exporter.
+//! Spans as people read them, laid out as the Collector's `debug` exporter does.
 
 use std::fmt::Write as _;
 
+use serde_json::Value as Json;
+
 use super::columns::Read;
-use super::index::{Index, Owner};
+use super::index::{Extent, Index, Owner, Slice};
+use super::message::Message;
+use super::wire::{LENGTH, VARINT, fields, varint};
 
 const KINDS: [&str; 6] = ["Unspecified", "Internal", "Server", "Client", "Producer", "Consumer"];
 const STATUSES: [&str; 3] = ["Unset", "Ok", "Error"];
+
+impl Message {
+    /// How many `resource_spans` there are.
+    pub fn resource_spans(&self) -> usize {
+        let wire = self.bytes();
+        fields(&wire, 0, wire.len()).filter(|field| field.number == 1).count()
+    }
+}
 
 impl Index {
     /// Every live span with all that it holds, under its resource and scope.
     pub fn show(&self) -> String {
         let mut out = String::new();
-        let mut within = None;
-        for entry in self.live(Owner::Span) {
-            let Some(span) = self.spans.get(entry) else { continue };
-            if within != Some((span.resource, span.scope)) {
-                within = Some((span.resource, span.scope));
-                self.show_envelope(&mut out, span.resource as usize, span.scope as usize);
+        self.each_scope(|resource, scope, is_first| {
+            if is_first {
+                self.show_resource(&mut out, resource);
             }
-            let parent = self.id::<8>(span.parent_span_id);
-            let parent = if parent == [0; 8] { String::new() } else { hex(&parent) };
-            let text = |slice| String::from_utf8_lossy(self.bytes(slice));
-            let mut line = |name: &str, value: &str| {
-                let _ = writeln!(out, "    {name:<15}: {value}");
-            };
-            line("Trace ID", &hex(&self.id::<16>(span.trace_id)));
-            line("Parent ID", &parent);
-            line("ID", &hex(&self.id::<8>(span.span_id)));
-            line("Name", &text(span.name));
-            line("Kind", KINDS.get(span.kind as usize).copied().unwrap_or_default());
-            if span.trace_state.len > 0 {
-                line("TraceState", &text(span.trace_state));
+            self.show_scope(&mut out, resource, scope);
+            let spans = self.scopes.get(scope).map(|scope| scope.spans.range()).unwrap_or_default();
+            for (number, span) in spans.filter(|&span| self.is_shown(span)).enumerate() {
+                let _ = writeln!(out, "Span #{number}");
+                self.show_span(&mut out, span);
             }
-            line("Start time", &time(span.start_time));
-            line("End time", &time(span.end_time));
-            line("Status code", STATUSES.get(span.status_code as usize).copied().unwrap_or_default());
-            line("Status message", &text(span.status_message));
-            self.show_attributes(&mut out, Owner::Span, entry, "    Attributes:");
-            for event in span.events.range() {
-                let Some(found) = self.events.get(event) else { continue };
-                let _ = writeln!(out, "    Event {} at {}", text(found.name), time(found.time));
-                self.show_attributes(&mut out, Owner::Event, event, "    Event attributes:");
-            }
-            for link in span.links.range() {
-                let Some(found) = self.links.get(link) else { continue };
-                let ids = (hex(&self.id::<16>(found.trace_id)), hex(&self.id::<8>(found.span_id)));
-                let _ = writeln!(out, "    Link to trace {} span {}", ids.0, ids.1);
-                self.show_attributes(&mut out, Owner::Link, link, "    Link attributes:");
-            }
-            let _ = writeln!(out);
-        }
-        out
+        });
+        printable(out)
     }
 
     /// Every live span on a line: its name, its ids, its attributes.
     pub fn show_lines(&self) -> String {
         let mut out = String::new();
-        for entry in self.live(Owner::Span) {
-            let Some(span) = self.spans.get(entry) else { continue };
-            let name = String::from_utf8_lossy(self.bytes(span.name));
-            let ids = (hex(&self.id::<16>(span.trace_id)), hex(&self.id::<8>(span.span_id)));
-            let _ = write!(out, "{name} {} {}", ids.0, ids.1);
-            for (key, value) in self.entry_attributes(Owner::Span, entry) {
-                let _ = write!(out, " {key}={}", plain(&value));
+        self.each_scope(|resource, scope, is_first| {
+            if is_first {
+                let _ = write!(out, "ResourceTraces #{resource}");
+                let extent = self.resources.get(resource).map_or(Extent::ABSENT, |resource| resource.extent);
+                self.show_pairs(&mut out, Owner::Resource, resource, &self.schema_url(extent));
             }
-            let _ = writeln!(out);
-        }
-        out
+            let Some(found) = self.scopes.get(scope) else { return };
+            let _ = write!(out, "ScopeTraces #{}", self.number_of(resource, scope));
+            let (name, version) = (self.text(found.name), self.text(found.version));
+            let at = if version.is_empty() { "" } else { "@" };
+            if !name.is_empty() || !version.is_empty() {
+                let _ = write!(out, " {name}{at}{version}");
+            }
+            self.show_pairs(&mut out, Owner::Scope, scope, &self.schema_url(found.extent));
+            for entry in found.spans.range().filter(|&span| self.is_shown(span)) {
+                let Some(span) = self.spans.get(entry) else { continue };
+                let ids = (self.id::<16>(span.trace_id), self.id::<8>(span.span_id));
+                let _ = write!(out, "{} {} {}", self.text(span.name), hex(&ids.0), hex(&ids.1));
+                self.show_pairs(&mut out, Owner::Span, entry, "");
+            }
+        });
+        printable(out)
     }
 
-    fn show_envelope(&self, out: &mut String, resource: usize, scope: usize) {
-        self.show_attributes(out, Owner::Resource, resource, "Resource attributes:");
-        if let Some(found) = self.scopes.get(scope) {
-            let text = |slice| String::from_utf8_lossy(self.bytes(slice));
-            let _ = writeln!(out, "InstrumentationScope {} {}", text(found.name), text(found.version));
+    /// Every scope that still has spans, and whether its resource's first.
+    fn each_scope(&self, mut visit: impl FnMut(usize, usize, bool)) {
+        for (number, resource) in self.resources.iter().enumerate() {
+            let mut is_first = true;
+            for scope in resource.scopes.range() {
+                let spans = self.scopes.get(scope).map(|scope| scope.spans.range()).unwrap_or_default();
+                if spans.into_iter().any(|span| self.is_shown(span)) {
+                    visit(number, scope, is_first);
+                    is_first = false;
+                }
+            }
         }
-        self.show_attributes(out, Owner::Scope, scope, "Scope attributes:");
     }
 
-    fn show_attributes(&self, out: &mut String, owner: Owner, entry: usize, title: &str) {
+    fn is_shown(&self, span: usize) -> bool {
+        self.spans.get(span).is_some_and(|span| span.live)
+    }
+
+    /// A scope's place in its resource.
+    fn number_of(&self, resource: usize, scope: usize) -> usize {
+        scope - self.resources.get(resource).map_or(scope, |resource| resource.scopes.first as usize).min(scope)
+    }
+
+    fn text(&self, slice: Slice) -> String {
+        String::from_utf8_lossy(self.bytes(slice)).into_owned()
+    }
+
+    /// The last field of this number and wire type in a message.
+    fn last_field(&self, message: Extent, number: u32, kind: u8) -> Option<&[u8]> {
+        if !message.is_present() {
+            return None;
+        }
+        let all = fields(&self.wire, message.content as usize, message.end as usize);
+        let last = all.filter(|field| field.number == number && field.kind == kind).last()?;
+        self.wire.get(last.value..last.end)
+    }
+
+    fn schema_url(&self, message: Extent) -> String {
+        String::from_utf8_lossy(self.last_field(message, 3, LENGTH).unwrap_or_default()).into_owned()
+    }
+
+    fn count_at(&self, message: Extent, number: u32) -> u32 {
+        let found = self.last_field(message, number, VARINT).and_then(|bytes| varint(bytes, 0).ok());
+        found.map_or(0, |(value, _)| value as u32)
+    }
+
+    fn show_resource(&self, out: &mut String, resource: usize) {
+        let Some(found) = self.resources.get(resource) else { return };
+        let _ = writeln!(out, "ResourceSpans #{resource}");
+        let _ = writeln!(out, "Resource SchemaURL: {}", self.schema_url(found.extent));
+        self.show_attributes(out, Owner::Resource, resource, "Resource attributes:", "     ");
+    }
+
+    fn show_scope(&self, out: &mut String, resource: usize, scope: usize) {
+        let Some(found) = self.scopes.get(scope) else { return };
+        let _ = writeln!(out, "ScopeSpans #{}", self.number_of(resource, scope));
+        let _ = writeln!(out, "ScopeSpans SchemaURL: {}", self.schema_url(found.extent));
+        let _ = writeln!(out, "InstrumentationScope {} {}", self.text(found.name), self.text(found.version));
+        self.show_attributes(out, Owner::Scope, scope, "InstrumentationScope attributes:", "     ");
+    }
+
+    fn show_span(&self, out: &mut String, entry: usize) {
+        let Some(span) = self.spans.get(entry) else { return };
+        let mut line = |name: &str, value: &str| {
+            let _ = writeln!(out, "    {name:<15}: {value}");
+        };
+        line("Trace ID", &hex(&self.id::<16>(span.trace_id)));
+        let parent = self.id::<8>(span.parent_span_id);
+        line("Parent ID", &if parent == [0; 8] { String::new() } else { hex(&parent) });
+        line("ID", &hex(&self.id::<8>(span.span_id)));
+        line("Name", &self.text(span.name));
+        line("Kind", KINDS.get(span.kind as usize).copied().unwrap_or_default());
+        if span.trace_state.len > 0 {
+            line("TraceState", &self.text(span.trace_state));
+        }
+        line("Start time", &time(span.start_time));
+        line("End time", &time(span.end_time));
+        line("Status code", STATUSES.get(span.status_code as usize).copied().unwrap_or_default());
+        line("Status message", &self.text(span.status_message));
+        for (name, number) in [("DroppedAttributesCount", 10), ("DroppedEventsCount", 12), ("DroppedLinksCount", 14)] {
+            let count = self.count_at(span.extent, number);
+            if count > 0 {
+                line(name, &count.to_string());
+            }
+        }
+        self.show_attributes(out, Owner::Span, entry, "Attributes:", "     ");
+        self.show_events(out, span.events.range());
+        self.show_links(out, span.links.range());
+    }
+
+    fn show_events(&self, out: &mut String, events: std::ops::Range<usize>) {
+        if !events.is_empty() {
+            let _ = writeln!(out, "Events:");
+        }
+        for (number, entry) in events.enumerate() {
+            let Some(event) = self.events.get(entry) else { continue };
+            let _ = writeln!(out, "SpanEvent #{number}");
+            let _ = writeln!(out, "     -> Name: {}", self.text(event.name));
+            let _ = writeln!(out, "     -> Timestamp: {}", time(event.time));
+            let _ = writeln!(out, "     -> DroppedAttributesCount: {}", self.count_at(event.extent, 4));
+            self.show_attributes(out, Owner::Event, entry, "     -> Attributes::", "          ");
+        }
+    }
+
+    fn show_links(&self, out: &mut String, links: std::ops::Range<usize>) {
+        if !links.is_empty() {
+            let _ = writeln!(out, "Links:");
+        }
+        for (number, entry) in links.enumerate() {
+            let Some(link) = self.links.get(entry) else { continue };
+            let state = String::from_utf8_lossy(self.last_field(link.extent, 3, LENGTH).unwrap_or_default());
+            let _ = writeln!(out, "SpanLink #{number}");
+            let _ = writeln!(out, "     -> Trace ID: {}", hex(&self.id::<16>(link.trace_id)));
+            let _ = writeln!(out, "     -> ID: {}", hex(&self.id::<8>(link.span_id)));
+            let _ = writeln!(out, "     -> TraceState: {state}");
+            let _ = writeln!(out, "     -> DroppedAttributesCount: {}", self.count_at(link.extent, 5));
+            self.show_attributes(out, Owner::Link, entry, "     -> Attributes::", "          ");
+        }
+    }
+
+    fn show_attributes(&self, out: &mut String, owner: Owner, entry: usize, title: &str, indent: &str) {
         let attributes = self.entry_attributes(owner, entry);
         if attributes.is_empty() {
             return;
         }
         let _ = writeln!(out, "{title}");
         for (key, value) in attributes {
-            let value = match value {
-                Read::Text(text) => format!("Str({text})"),
-                Read::Boolean(value) => format!("Bool({value})"),
-                Read::Int(value) => format!("Int({value})"),
-                Read::Double(value) => format!("Double({value})"),
-                Read::Bytes(bytes) => format!("Bytes({})", hex(&bytes)),
-                Read::Json(json) if json == "{}" => "Empty()".into(),
-                Read::Json(json) => json,
-            };
-            let _ = writeln!(out, "     -> {key}: {value}");
+            let _ = writeln!(out, "{indent}-> {key}: {}", typed(&value));
         }
     }
+
+    /// The rest of a line: a schema URL and attributes.
+    fn show_pairs(&self, out: &mut String, owner: Owner, entry: usize, schema_url: &str) {
+        if !schema_url.is_empty() {
+            let _ = write!(out, " [{schema_url}]");
+        }
+        for (key, value) in self.entry_attributes(owner, entry) {
+            let _ = write!(out, " {key}={}", plain(&value));
+        }
+        let _ = writeln!(out);
+    }
+}
+
+/// A value with its type, as `Str(GET)`.
+fn typed(value: &Read) -> String {
+    let kind = match value {
+        Read::Text(_) => "Str",
+        Read::Boolean(_) => "Bool",
+        Read::Int(_) => "Int",
+        Read::Double(_) => "Double",
+        Read::Bytes(_) => "Bytes",
+        Read::Json(json) if json.starts_with(r#"{"kvlistValue""#) => "Map",
+        Read::Json(json) if json.starts_with(r#"{"arrayValue""#) => "Slice",
+        Read::Json(_) => return "Empty()".into(),
+    };
+    format!("{kind}({})", plain(value))
 }
 
 fn plain(value: &Read) -> String {
@@ -106,8 +229,30 @@ fn plain(value: &Read) -> String {
         Read::Boolean(value) => value.to_string(),
         Read::Int(value) => value.to_string(),
         Read::Double(value) => value.to_string(),
-        Read::Bytes(bytes) => hex(bytes),
-        Read::Json(json) => json.clone(),
+        Read::Bytes(bytes) => base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes),
+        // Bounded by the walk: `VALUE_DEPTH` values within each other.
+        Read::Json(json) => match serde_json::from_str(json).map(|value| raw(&value)) {
+            Ok(Json::Null) | Err(_) => String::new(),
+            Ok(value) => value.to_string(),
+        },
+    }
+}
+
+/// What an `AnyValue` in OTLP JSON is without the names of its types.
+fn raw(value: &Json) -> Json {
+    let Some((member, content)) = value.as_object().and_then(|members| members.iter().next()) else {
+        return Json::Null;
+    };
+    let items = || content.get("values").and_then(Json::as_array).into_iter().flatten();
+    match member.as_str() {
+        "arrayValue" => items().map(raw).collect(),
+        "kvlistValue" => {
+            let pair =
+                |item: &Json| Some((item.get("key")?.as_str()?.to_owned(), item.get("value").map_or(Json::Null, raw)));
+            Json::Object(items().filter_map(pair).collect())
+        }
+        "intValue" => content.as_str().and_then(|text| text.parse::<i64>().ok()).into(),
+        _ => content.clone(),
     }
 }
 
@@ -118,7 +263,122 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// As Go prints times: `2018-02-14 00:28:07.133 +0000 UTC`.
 fn time(nanoseconds: u64) -> String {
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(nanoseconds);
-    humantime::format_rfc3339_nanos(time).to_string()
+    let text = humantime::format_rfc3339_nanos(time).to_string().replace('T', " ");
+    format!("{} +0000 UTC", text.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// Control characters could move a terminal's cursor; all but line breaks and tabs are escaped.
+fn printable(text: String) -> String {
+    let is_control = |character: char| character.is_control() && !matches!(character, '\n' | '\t');
+    if !text.contains(is_control) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_control(character) {
+            out.extend(character.escape_default());
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::traces::{Batch, decode_request};
+
+    #[test]
+    fn times_look_as_go_prints_them() {
+        assert_eq!(time(0), "1970-01-01 00:00:00 +0000 UTC");
+        assert_eq!(time(1_518_568_087_133_000_000), "2018-02-14 00:28:07.133 +0000 UTC");
+        assert_eq!(time(1_518_568_080_000_000_000), "2018-02-14 00:28:00 +0000 UTC");
+        assert_eq!(time(u64::MAX), "2554-07-21 23:34:33.709551615 +0000 UTC");
+    }
+
+    fn batch(json: &str) -> Batch {
+        let message = decode_request(json.as_bytes(), usize::MAX).unwrap();
+        assert_eq!(message.resource_spans(), 1);
+        Batch::receive(message, Arc::default(), true).unwrap().0
+    }
+
+    const REQUEST: &str = r#"{"resourceSpans":[{"schemaUrl":"https://example.org/1","resource":{"attributes":[
+        {"key":"service.name","value":{"stringValue":"shop"}}]},"scopeSpans":[{"schemaUrl":"https://example.org/2",
+        "scope":{"name":"http","version":"1.2","attributes":[{"key":"a","value":{"boolValue":true}}]},"spans":[{
+        "traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","parentSpanId":"eee19b7ec3c1b173",
+        "traceState":"x=y","name":"GET /\u001b[2J","kind":2,"startTimeUnixNano":"1518568087133000000",
+        "endTimeUnixNano":"1518568088000000000","droppedEventsCount":3,"status":{"code":2,"message":"no"},"attributes":[
+        {"key":"int","value":{"intValue":"-5"}},{"key":"double","value":{"doubleValue":1.5}},
+        {"key":"bytes","value":{"bytesValue":"AQI="}},{"key":"empty","value":{}},
+        {"key":"list","value":{"arrayValue":{"values":[{"stringValue":"a\"b"},{"intValue":"7"},{"bytesValue":"AQI="},{}]}}},
+        {"key":"map","value":{"kvlistValue":{"values":[{"key":"b","value":{"doubleValue":0.5}},{"key":"c"}]}}}],
+        "events":[{"name":"cache miss","timeUnixNano":"1518568087500000000","droppedAttributesCount":1,
+        "attributes":[{"key":"key","value":{"stringValue":"k"}}]}],"links":[{"traceId":"5b8efff798038103d269b633813fc60d",
+        "spanId":"eee19b7ec3c1b175","traceState":"l=m","attributes":[{"key":"why","value":{"stringValue":"retry"}}]}]}]}]}]}"#;
+
+    #[test]
+    fn all_that_a_span_holds_is_shown_as_the_collector_shows_it() {
+        let shown = batch(REQUEST).index().unwrap().show();
+        let expected = r#"ResourceSpans #0
+Resource SchemaURL: https://example.org/1
+Resource attributes:
+     -> service.name: Str(shop)
+ScopeSpans #0
+ScopeSpans SchemaURL: https://example.org/2
+InstrumentationScope http 1.2
+InstrumentationScope attributes:
+     -> a: Bool(true)
+Span #0
+    Trace ID       : 5b8efff798038103d269b633813fc60c
+    Parent ID      : eee19b7ec3c1b173
+    ID             : eee19b7ec3c1b174
+    Name           : GET /\u{1b}[2J
+    Kind           : Server
+    TraceState     : x=y
+    Start time     : 2018-02-14 00:28:07.133 +0000 UTC
+    End time       : 2018-02-14 00:28:08 +0000 UTC
+    Status code    : Error
+    Status message : no
+    DroppedEventsCount: 3
+Attributes:
+     -> int: Int(-5)
+     -> double: Double(1.5)
+     -> bytes: Bytes(AQI=)
+     -> empty: Empty()
+     -> list: Slice(["a\"b",7,"AQI=",null])
+     -> map: Map({"b":0.5,"c":null})
+Events:
+SpanEvent #0
+     -> Name: cache miss
+     -> Timestamp: 2018-02-14 00:28:07.5 +0000 UTC
+     -> DroppedAttributesCount: 1
+     -> Attributes::
+          -> key: Str(k)
+Links:
+SpanLink #0
+     -> Trace ID: 5b8efff798038103d269b633813fc60d
+     -> ID: eee19b7ec3c1b175
+     -> TraceState: l=m
+     -> DroppedAttributesCount: 0
+     -> Attributes::
+          -> why: Str(retry)
+"#;
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_span_can_be_shown_on_one_line() {
+        let shown = batch(REQUEST).index().unwrap().show_lines();
+        let expected = r#"ResourceTraces #0 [https://example.org/1] service.name=shop
+ScopeTraces #0 http@1.2 [https://example.org/2] a=true
+GET /\u{1b}[2J 5b8efff798038103d269b633813fc60c eee19b7ec3c1b174 int=-5 double=1.5 bytes=AQI= empty= list=["a\"b",7,"AQI=",null] map={"b":0.5,"c":null}
+"#;
+        assert_eq!(shown, expected);
+    }
 }

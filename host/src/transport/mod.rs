@@ -4,9 +4,11 @@
 pub mod body;
 pub mod budget;
 pub mod compress;
+pub mod connect;
 mod connection;
 pub mod fetch;
 pub mod listen;
+pub mod proxy;
 pub mod server_tls;
 pub mod status;
 mod stream;

@@ -36,7 +36,7 @@ pub struct ServerTlsSettings {
 }
 
 /// TLS 1.2's suites that can be chosen, with Go's names; those of 1.3 cannot be, there either.
-const SUITES: [(&str, SupportedCipherSuite); 6] = [
+pub(super) const SUITES: [(&str, SupportedCipherSuite); 6] = [
     ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", ring::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
     ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", ring::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384),
     (
@@ -48,7 +48,7 @@ const SUITES: [(&str, SupportedCipherSuite); 6] = [
     ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", ring::cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256),
 ];
 
-const GROUPS: [(&str, &dyn SupportedKxGroup); 3] =
+pub(super) const GROUPS: [(&str, &dyn SupportedKxGroup); 3] =
     [("X25519", ring::kx_group::X25519), ("P256", ring::kx_group::SECP256R1), ("P384", ring::kx_group::SECP384R1)];
 
 impl ServerTlsSettings {
@@ -143,7 +143,7 @@ impl ServerTlsSettings {
     }
 }
 
-fn read_versions(section: &mut Section<'_>) -> Vec<&'static SupportedProtocolVersion> {
+pub(super) fn read_versions(section: &mut Section<'_>) -> Vec<&'static SupportedProtocolVersion> {
     let mut bound = |key: &str, usual: u8| match section.text(key).as_deref() {
         None | Some("") => usual,
         Some("1.2") => 2,
@@ -167,7 +167,7 @@ fn read_versions(section: &mut Section<'_>) -> Vec<&'static SupportedProtocolVer
 }
 
 /// What a list of names means; a name that means nothing is reported.
-fn read_named<T: Copy>(section: &mut Section<'_>, key: &str, known: &[(&str, T)], unknown: &str) -> Vec<T> {
+pub(super) fn read_named<T: Copy>(section: &mut Section<'_>, key: &str, known: &[(&str, T)], unknown: &str) -> Vec<T> {
     let mut found = vec![];
     for name in section.texts_or(key, &[]) {
         match known.iter().find(|(known, _)| *known == name) {

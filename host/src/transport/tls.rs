@@ -1,14 +1,21 @@
 //! TLS towards destinations, from the Collector's `tls` keys.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
+use super::server_tls::{GROUPS, SUITES, read_named, read_versions};
 use crate::config::Section;
 
 /// The `tls` section of a client.
@@ -21,6 +28,12 @@ pub struct TlsSettings {
     ca: Option<Pem>,
     cert: Option<Pem>,
     key: Option<Pem>,
+    with_system_roots: bool,
+    versions: Vec<&'static SupportedProtocolVersion>,
+    suites: Vec<SupportedCipherSuite>,
+    groups: Vec<&'static dyn SupportedKxGroup>,
+    /// Files are read again after so long, for the connections that follow.
+    reload_interval: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -37,8 +50,6 @@ pub enum TlsError {
     Pem(&'static str, String),
     #[error("the system has no certificates to trust, and `ca_file` is not set")]
     NoRoots,
-    #[error("`server_name_override` is no host name")]
-    ServerName,
     #[error("`{0}` cannot be called")]
     Endpoint(String),
     #[error("TLS cannot be set up")]
@@ -55,7 +66,17 @@ impl TlsSettings {
             ca: pem(&mut section, "ca_file", "ca_pem"),
             cert: pem(&mut section, "cert_file", "cert_pem"),
             key: pem(&mut section, "key_file", "key_pem"),
+            with_system_roots: section.boolean_or("include_system_ca_certs_pool", false),
+            versions: read_versions(&mut section),
+            suites: read_named(&mut section, "cipher_suites", &SUITES, "is no cipher suite that is spoken here"),
+            groups: read_named(&mut section, "curve_preferences", &GROUPS, "is no curve that is spoken here"),
+            reload_interval: section.duration("reload_interval").filter(|interval| !interval.is_zero()),
         };
+        section.ignore("include_insecure_cipher_suites");
+        section.refuse("tpm", "keys in a TPM cannot be used", "give the key as a file: `key_file`");
+        if settings.server_name.as_ref().is_some_and(|name| ServerName::try_from(name.as_str()).is_err()) {
+            section.problem_at("server_name_override", "is no host name", "");
+        }
         if settings.cert.is_some() != settings.key.is_some() {
             section.problem("has one of certificate and key", "set both `cert_file` and `key_file`, or neither");
         }
@@ -63,31 +84,44 @@ impl TlsSettings {
         settings
     }
 
-    /// For a connector that asks for TLS settings and will never use them.
-    pub fn unused() -> Self {
-        Self { insecure_skip_verify: true, ..Self::default() }
+    /// Whether there is no TLS: with an authority of its own, `insecure` does not mean so.
+    pub fn is_off(&self) -> bool {
+        self.insecure && self.ca.is_none()
     }
 
     /// What rustls needs. The system's roots are read only here, because reading
     /// them takes longer than all the rest of a start.
-    pub fn client(&self) -> Result<ClientConfig, TlsError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder =
-            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    fn config(&self, protocols: &[&[u8]]) -> Result<ClientConfig, TlsError> {
+        let mut provider: CryptoProvider = ring::default_provider();
+        if !self.suites.is_empty() {
+            provider.cipher_suites.retain(|suite| suite.tls13().is_some() || self.suites.contains(suite));
+        }
+        if !self.groups.is_empty() {
+            provider.kx_groups.clone_from(&self.groups);
+        }
+        let provider = Arc::new(provider);
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+        let builder = if self.versions.is_empty() {
+            builder.with_safe_default_protocol_versions()?
+        } else {
+            builder.with_protocol_versions(&self.versions)?
+        };
         let builder = if self.insecure_skip_verify {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Trusting(provider)))
         } else {
             builder.with_root_certificates(self.roots()?)
         };
-        match (&self.cert, &self.key) {
+        let mut config = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => {
                 let chain = certificates("cert_file", cert)?;
                 let key = PrivateKeyDer::from_pem_slice(&key.bytes()?)
                     .map_err(|error| TlsError::Pem("key_file", error.to_string()))?;
-                Ok(builder.with_client_auth_cert(chain, key)?)
+                builder.with_client_auth_cert(chain, key)?
             }
-            _ => Ok(builder.with_no_client_auth()),
-        }
+            _ => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        Ok(config)
     }
 
     fn roots(&self) -> Result<RootCertStore, TlsError> {
@@ -96,7 +130,8 @@ impl TlsSettings {
             for certificate in certificates("ca_file", ca)? {
                 roots.add(certificate)?;
             }
-        } else {
+        }
+        if self.ca.is_none() || self.with_system_roots {
             let found = rustls_native_certs::load_native_certs();
             roots.add_parsable_certificates(found.certs);
             if roots.is_empty() {
@@ -104,6 +139,48 @@ impl TlsSettings {
             }
         }
         Ok(roots)
+    }
+}
+
+/// TLS as an exporter's connections use it.
+pub struct ClientTls {
+    settings: TlsSettings,
+    protocols: &'static [&'static [u8]],
+    loaded: Mutex<(Arc<ClientConfig>, Instant)>,
+}
+
+impl ClientTls {
+    /// Reads the files. `protocols` are offered, the preferred one first.
+    pub fn new(settings: TlsSettings, protocols: &'static [&'static [u8]]) -> Result<Self, TlsError> {
+        let config = Arc::new(settings.config(protocols)?);
+        Ok(Self { settings, protocols, loaded: Mutex::new((config, Instant::now())) })
+    }
+
+    /// What the system trusts, and nothing of the config's.
+    pub fn of_system() -> Result<Self, TlsError> {
+        Self::new(TlsSettings::default(), &[])
+    }
+
+    /// Greets the server at the other end of a stream, which is known as `host`.
+    pub async fn connect<S>(&self, host: &str, stream: S) -> std::io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = self.settings.server_name.as_deref().unwrap_or(host);
+        let name = ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)?;
+        TlsConnector::from(self.current()).connect(name, stream).await
+    }
+
+    fn current(&self) -> Arc<ClientConfig> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.settings.reload_interval.is_some_and(|interval| loaded.1.elapsed() >= interval) {
+            loaded.1 = Instant::now();
+            match self.settings.config(self.protocols) {
+                Ok(config) => loaded.0 = Arc::new(config),
+                Err(error) => tracing::warn!(%error, "certificates cannot be read again; the former ones stay"),
+            }
+        }
+        Arc::clone(&loaded.0)
     }
 }
 

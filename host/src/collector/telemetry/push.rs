@@ -9,9 +9,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, TE};
 use http::{Method, Uri};
 use http_body_util::{BodyExt as _, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -20,7 +18,9 @@ use crate::config::Section;
 use crate::telemetry::{Exposition, Metrics, Resource, encode_otlp};
 use crate::transport::body::Ready;
 use crate::transport::compress::{Codec, Compression};
-use crate::transport::tls::{TlsError, TlsSettings};
+use crate::transport::connect::{Connector, Target};
+use crate::transport::proxy::Proxies;
+use crate::transport::tls::{ClientTls, TlsError, TlsSettings};
 
 #[derive(Debug, Clone)]
 pub struct PushSettings {
@@ -179,20 +179,15 @@ impl Push {
     }
 }
 
-type HttpClient = Client<HttpsConnector<HttpConnector>, Ready>;
+type HttpClient = Client<Connector, Ready>;
 
 fn client(settings: &OtlpSettings) -> Result<HttpClient, TlsError> {
     let is_https = settings.endpoint.scheme_str() == Some("https");
-    let tls = if is_https { settings.tls.client()? } else { TlsSettings::unused().client()? };
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
-    let mut client = Client::builder(TokioExecutor::new());
-    Ok(if settings.is_grpc {
-        client.http2_only(true).build(builder.enable_http2().wrap_connector(tcp))
-    } else {
-        client.build(builder.enable_http1().enable_http2().wrap_connector(tcp))
-    })
+    let protocols: &'static [&'static [u8]] = if settings.is_grpc { &[b"h2"] } else { &[b"h2", b"http/1.1"] };
+    let tls = if is_https { Some(Arc::new(ClientTls::new(settings.tls.clone(), protocols)?)) } else { None };
+    let proxies = Arc::new(Proxies::of_environment());
+    let connector = Connector { target: Target::OfRequest, tls, proxies, always_tunnel: settings.is_grpc };
+    Ok(Client::builder(TokioExecutor::new()).http2_only(settings.is_grpc).build(connector))
 }
 
 struct Pusher {

@@ -1,0 +1,150 @@
+//! The `file` exporter: requests as lines of OTLP JSON, or as protobuf messages
+//! behind their lengths.
+//!
+//! A request is taken once the file system has it, so there is nothing to flush
+//! later; it is not synced to the disk.
+
+mod rotation;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use crate::component::{BoxFuture, ConsumeError, Exporter, Id, Outcome};
+use crate::config::Section;
+use crate::telemetry::ExporterMetrics;
+use crate::traces::{Parcel, encode_request};
+use crate::transport::compress::{Codec, Compression};
+
+use super::sending::{Drain, Sending, SendingSettings};
+use rotation::Rotation;
+use writer::Writer;
+
+#[derive(Debug, Clone)]
+pub struct FileSettings {
+    path: PathBuf,
+    /// Whether what is in the file stays.
+    append: bool,
+    format: Format,
+    is_compressed: bool,
+    rotation: Option<Rotation>,
+    /// The mode of folders that are made for the file, where they are.
+    folders: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Json,
+    Proto,
+}
+
+/// Reads the exporter's section.
+pub fn read(mut section: Section<'_>) -> Option<FileSettings> {
+    let path = section.text("path").filter(|path| !path.is_empty());
+    if path.is_none() {
+        section.problem_at("path", "has no path", "write the file's path, such as `path: ./traces.json`");
+    }
+    let append = section.boolean_or("append", false);
+    let format = match section.choice_or("format", &["json", "proto"], "json") {
+        "proto" => Format::Proto,
+        _ => Format::Json,
+    };
+    let is_compressed = section.choice_or("compression", &["zstd", ""], "") == "zstd";
+    let rotation = section.section("rotation").map(Rotation::read);
+    for (key, is_set) in [("rotation", rotation.is_some()), ("compression", is_compressed)] {
+        if append && is_set {
+            let hint = format!("remove `append` or `{key}`; with `rotation` the file is appended to anyhow");
+            section.problem_at("append", format!("cannot be combined with `{key}`"), hint);
+        }
+    }
+    let folders = read_folders(&mut section);
+    if section.duration("flush_interval").is_some() {
+        let why = "every request is written before its sender is answered";
+        section.warning_at("flush_interval", format!("has no effect: {why}"), "remove it");
+    }
+    section.refuse("encoding", "encoding extensions do not exist here", "use `format: json` or `format: proto`");
+    section.refuse("group_by", "spans are written to one file", "remove it, or use one exporter for each file");
+    section.finish();
+    let path = path?.into();
+    Some(FileSettings { path, append, format, is_compressed, rotation, folders })
+}
+
+fn read_folders(section: &mut Section<'_>) -> Option<u32> {
+    let creates = section.boolean_or("create_directory", false);
+    let written = section.text_or("directory_permissions", "0755");
+    let mode = u32::from_str_radix(&written, 8).ok().filter(|mode| *mode <= 0o777);
+    if mode.is_none() {
+        let message = format!("`{written}` is not a mode in octal digits");
+        section.problem_at("directory_permissions", message, "write it in quotes, such as \"0755\"");
+    }
+    mode.filter(|_| creates)
+}
+
+pub struct FileExporter {
+    settings: FileSettings,
+    /// One request is written at a time, and waits here rather than on a thread.
+    writer: Arc<Mutex<Writer>>,
+    sending: Sending,
+}
+
+impl FileExporter {
+    pub fn new(id: Id, settings: FileSettings, metrics: ExporterMetrics, drain: Drain) -> Self {
+        let writer = Writer::new(settings.path.clone(), settings.append, settings.rotation, settings.folders);
+        let sending = Sending::new(id, SendingSettings::direct(), metrics, drain);
+        Self { settings, writer: Arc::new(Mutex::new(writer)), sending }
+    }
+
+    async fn write(&self, parcel: &Parcel) -> Result<Outcome, ConsumeError> {
+        let record = self.settings.record(parcel)?;
+        let mut writer = Arc::clone(&self.writer).lock_owned().await;
+        let written = tokio::task::spawn_blocking(move || writer.write(&record));
+        match written.await {
+            Ok(Ok(())) => {
+                self.sending.metrics.sent.inc_by(parcel.spans as u64);
+                Ok(Outcome::default())
+            }
+            Ok(Err(error)) => Err(ConsumeError::retryable(error.to_string())),
+            Err(error) => Err(ConsumeError::retryable(format!("the write was interrupted: {error}"))),
+        }
+    }
+}
+
+impl FileSettings {
+    /// A parcel as it stands in the file.
+    fn record(&self, parcel: &Parcel) -> Result<Vec<u8>, ConsumeError> {
+        let message = match self.format {
+            Format::Json => {
+                let json = encode_request(&parcel.message);
+                json.map_err(|error| ConsumeError::permanent(error.to_string()))?.into()
+            }
+            Format::Proto => parcel.message.bytes(),
+        };
+        if self.is_compressed {
+            let compression = Compression { codec: Codec::Zstd, level: None };
+            let mut packed = vec![];
+            let failed = |error| ConsumeError::permanent(format!("the request cannot be compressed: {error}"));
+            compression.compress(&message, &mut packed).map_err(failed)?;
+            return prefixed(&packed);
+        }
+        match self.format {
+            Format::Proto => prefixed(&message),
+            Format::Json => Ok([&message[..], b"\n"].concat()),
+        }
+    }
+}
+
+/// A record behind its length, big-endian.
+fn prefixed(record: &[u8]) -> Result<Vec<u8>, ConsumeError> {
+    let Ok(length) = u32::try_from(record.len()) else {
+        return Err(ConsumeError::permanent("the request is longer than its length prefix can say"));
+    };
+    Ok([&length.to_be_bytes(), record].concat())
+}
+
+impl Exporter for FileExporter {
+    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>> {
+        Box::pin(async move { self.sending.run(&parcel, || self.write(&parcel)).await })
+    }
+}
