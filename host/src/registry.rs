@@ -12,7 +12,7 @@ use crate::config::{Component, ComponentId, Config, Position, Problem, Problems,
 use crate::connector::forward;
 use crate::exporter::debug::{self, DebugExporter, DebugSettings};
 use crate::exporter::file::{self, FileExporter, FileSettings};
-use crate::exporter::nop::NopExporter;
+use crate::exporter::nop::{self as nop_exporter, NopExporter};
 use crate::exporter::otlp_grpc::{self, GrpcSettings, OtlpGrpcExporter};
 use crate::exporter::otlp_http::{self, HttpSettings, OtlpHttpExporter};
 use crate::exporter::{ClientSettings, Drain};
@@ -24,6 +24,7 @@ use crate::extension::health_check::HealthSettings;
 use crate::extension::pprof;
 use crate::extension::zpages::ZpagesSettings;
 use crate::plugin::{Clockwork, LoadError, Module, PluginSettings};
+use crate::receiver::nop as nop_receiver;
 use crate::receiver::otlp::OtlpSettings;
 use crate::telemetry::Metrics;
 use crate::transport::tls::TlsError;
@@ -76,7 +77,7 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
     for (component, section) in sections(&config.receivers, problems) {
         let settings = match component.id.kind.as_str() {
             "nop" => {
-                crate::receiver::nop::read(section);
+                nop_receiver::read(section);
                 ReceiverSettings::Nop
             }
             "otlp" => ReceiverSettings::Otlp(OtlpSettings::read(section)),
@@ -98,7 +99,7 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
             "debug" => Some(ExporterSettings::Debug(debug::read(section))),
             "file" => file::read(section).map(ExporterSettings::File),
             "nop" => {
-                crate::exporter::nop::read(section);
+                nop_exporter::read(section);
                 Some(ExporterSettings::Nop)
             }
             "otlp" | "otlp_grpc" => otlp_grpc::read(section).map(ExporterSettings::Grpc),

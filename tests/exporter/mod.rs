@@ -1,5 +1,6 @@
 //! The exporters' side of OTLP.
 
 mod answers;
+mod local;
 mod sending;
 mod tls;

@@ -180,17 +180,3 @@ fn headers_of_the_config_go_with_every_request() {
         assert!(!ended.log.contains("s3cret"), "a secret is in the log");
     }
 }
-
-#[test]
-fn the_debug_exporter_prints_what_came() {
-    let setup = Setup::new().exporter("debug", json!({"verbosity": "detailed"}));
-    let collector = setup.start();
-    let mut shown = request(spans(2));
-    shown.resource_spans[0].scope_spans[0].spans[1].name = "a name to find".into();
-    collector.send(&shown).expect_ok();
-    let ended = collector.finish();
-    let printed = format!("{}{}", ended.out, ended.log);
-    for part in ["a name to find", "service.name", "shop", "2 spans"] {
-        assert!(printed.contains(part), "`{part}` is not in\n{printed}");
-    }
-}

@@ -5,9 +5,11 @@ use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
+use rustls::{ServerConnection, StreamOwned};
+
 use crate::support::collector::{Ended, Process, vespid};
 use crate::support::tls::identity;
-use crate::support::{runtime, wait_for};
+use crate::support::wait_for;
 
 /// What the server answers at a path: status line, headers and body, as they are.
 type Pages = HashMap<&'static str, String>;
@@ -122,18 +124,13 @@ fn a_config_is_fetched_over_tls_from_a_server_that_the_system_trusts() {
     let known = identity("localhost");
     let folder = tempfile::tempdir().unwrap();
     let roots = known.write_ca(folder.path());
-    let listener = runtime().block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let server = runtime().spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let Ok(stream) = known.acceptor.accept(stream).await else { continue };
-            let stream = tokio_util::io::SyncIoBridge::new(stream);
-            let _ = tokio::task::spawn_blocking(move || {
-                let mut stream = stream;
-                answer(&mut stream, &[("/c.yaml", ok(SOUND)), ("/down", redirect("http://localhost/"))].into(), &Mutex::default());
-            })
-            .await;
+    std::thread::spawn(move || {
+        let pages: Pages = [("/c.yaml", ok(SOUND)), ("/down", redirect("http://localhost/"))].into();
+        for stream in listener.incoming() {
+            let session = ServerConnection::new(Arc::clone(known.acceptor.config())).unwrap();
+            answer(&mut StreamOwned::new(session, stream.unwrap()), &pages, &Mutex::default());
         }
     });
     let url = format!("https://localhost:{port}/c.yaml");
@@ -148,7 +145,6 @@ fn a_config_is_fetched_over_tls_from_a_server_that_the_system_trusts() {
     assert!(ended.log.contains(&format!("`{url}` cannot be fetched: ")), "{}", ended.log);
     let ended = trusting(&format!("https://localhost:{port}/down"));
     assert!(ended.log.contains("leads from `https:` to `http:`"), "{}", ended.log);
-    server.abort();
 }
 
 #[test]

@@ -247,26 +247,28 @@ fn ten_thousand_streams_that_wait_hold_nobody_up_and_take_little_memory() {
 fn more_streams_than_a_connection_may_have_wait_for_their_turn() {
     let sink = Sink::start();
     let collector = Setup::line(&sink).set("receivers.otlp.protocols.grpc.max_concurrent_streams", json!(2)).start();
-    sink.answer(crate::support::Reply::Hold);
-    collector.offer(4);
+    collector.offer(5);
     let address = collector.grpc();
     runtime().block_on(async {
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let (sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
-        let mut calls = vec![];
-        for _ in 0..4 {
+        let call = || {
             let body = http_body_util::Full::new(bytes::Bytes::from(framed(&message())));
             let call = http::Request::post(format!("http://{address}{EXPORT}"));
             let call = call.header("content-type", "application/grpc").body(body).unwrap();
             let mut sender = sender.clone();
-            calls.push(tokio::spawn(async move {
+            async move {
                 sender.ready().await.unwrap();
                 sender.send_request(call).await
-            }));
-        }
-        while sink.received().len() < 2 {
+            }
+        };
+        // By its answer the client knows the limit: streams beyond it would be refused.
+        call().await.unwrap();
+        sink.answer(crate::support::Reply::Hold);
+        let calls: Vec<_> = (0..4).map(|_| tokio::spawn(call())).collect();
+        while sink.received().len() < 3 {
             tokio::task::yield_now().await;
         }
         sink.release();
@@ -274,7 +276,7 @@ fn more_streams_than_a_connection_may_have_wait_for_their_turn() {
             assert_eq!(call.await.unwrap().unwrap().status(), 200);
         }
     });
-    sink.wait(4);
+    sink.wait(5);
     collector.finish();
 }
 

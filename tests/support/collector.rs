@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -131,6 +132,21 @@ pub fn vespid(arguments: &[&str]) -> Command {
     command
 }
 
+/// Writes beyond a file's size fail, and kill nothing.
+fn limit_files(command: &mut Command, bytes: u64) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: between fork and exec there are two plain system calls.
+    unsafe {
+        command.pre_exec(move || {
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            match libc::setrlimit(libc::RLIMIT_FSIZE, &limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+}
+
 /// Compiled modules, for all collectors of all runs; what they are named after
 /// is all that they depend on.
 pub fn cache() -> PathBuf {
@@ -161,6 +177,9 @@ impl Collector {
         command.args(&setup.arguments).envs(setup.variables.iter().cloned());
         if let Some(cache) = &setup.cache {
             command.env("VESPID_CACHE_DIR", cache);
+        }
+        if let Some(bytes) = setup.file_limit {
+            limit_files(&mut command, bytes);
         }
         let mut process = Process::spawn(&mut command);
         process.folder = Some(folder);

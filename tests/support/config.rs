@@ -67,6 +67,8 @@ pub struct Setup {
     pub(super) cache: Option<PathBuf>,
     /// Whether the config is given as `--config=env:…` and not as a file.
     pub(super) in_environment: bool,
+    /// No file that the process writes grows beyond this.
+    pub(super) file_limit: Option<u64>,
 }
 
 impl Setup {
@@ -82,7 +84,16 @@ impl Setup {
         });
         let (processors, exporters) = (vec![], vec![]);
         let (arguments, variables) = (vec![], vec![]);
-        Self { config, processors, exporters, arguments, variables, cache: None, in_environment: false }
+        Self {
+            config,
+            processors,
+            exporters,
+            arguments,
+            variables,
+            cache: None,
+            in_environment: false,
+            file_limit: None,
+        }
     }
 
     /// From `otlp` to this sink over gRPC.
@@ -134,6 +145,12 @@ impl Setup {
     /// Another cache of compiled modules than the run's own.
     pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
         self.cache = Some(folder.into());
+        self
+    }
+
+    /// Makes writing beyond this fail, as on a full disk.
+    pub fn file_limit(mut self, bytes: u64) -> Self {
+        self.file_limit = Some(bytes);
         self
     }
 

@@ -74,7 +74,10 @@ pub(super) fn execute(id: Option<&str>) -> anyhow::Result<()> {
     let found: Vec<&Gate> = GATES.iter().filter(|gate| id.is_none_or(|id| id == gate.id)).collect();
     if let Some(id) = id.filter(|_| found.is_empty()) {
         let known = WITHOUT_EFFECT.contains(&id);
-        anyhow::bail!("feature gate `{id}` {}", if known { "is taken, and has no effect here" } else { "is not known" });
+        anyhow::bail!(
+            "feature gate `{id}` {}",
+            if known { "is taken, and has no effect here" } else { "is not known" }
+        );
     }
     println!("{:<34}{:<9}{:<8}Description", "ID", "Enabled", "Stage");
     for gate in found {

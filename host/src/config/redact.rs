@@ -168,7 +168,9 @@ inline: kept
     #[test]
     fn every_header_is_hidden_in_both_forms() {
         assert_eq!(
-            shown("a: {headers: {X-Scope-OrgID: s, n: 1}}\nb: {headers: [{name: x, value: s}, {key: k, from_context: c}]}"),
+            shown(
+                "a: {headers: {X-Scope-OrgID: s, n: 1}}\nb: {headers: [{name: x, value: s}, {key: k, from_context: c}]}"
+            ),
             serde_json::json!({
                 "a": {"headers": {"X-Scope-OrgID": HIDDEN, "n": HIDDEN}},
                 "b": {"headers": [{"name": "x", "value": HIDDEN}, {"key": "k", "from_context": "c"}]},

@@ -64,7 +64,9 @@ pub(super) fn leave_out(
         removed.iter().for_each(|component| collect_extensions(&component.settings, false, &mut orphans));
     }
     let mut needed = HashSet::new();
-    for component in [&config.receivers, &config.processors, &config.exporters, &config.connectors].into_iter().flatten() {
+    for component in
+        [&config.receivers, &config.processors, &config.exporters, &config.connectors].into_iter().flatten()
+    {
         collect_extensions(&component.settings, false, &mut needed);
     }
     let orphaned = |id: &ComponentId| orphans.contains(&id.to_string()) && !needed.contains(&id.to_string());
@@ -114,10 +116,16 @@ fn cut_bridges(config: &Config, traces: &mut [Pipeline], others: &[Pipeline], pr
                 let id = &reference.id;
                 let problem = |message: String| Problem::new(&path, message).at(&reference.at);
                 if is_last {
-                    let message = format!("connector `{id}` {verb} what `--traces-only` leaves out, and there is no other {kind}");
-                    problems.error(problem(message).hint(format!("add {} of traces, or remove the pipeline", article(kind))));
+                    let message = format!(
+                        "connector `{id}` {verb} what `--traces-only` leaves out, and there is no other {kind}"
+                    );
+                    problems.error(
+                        problem(message).hint(format!("add {} of traces, or remove the pipeline", article(kind))),
+                    );
                 } else {
-                    problems.warning(problem(format!("connector `{id}` {verb} what `--traces-only` leaves out, and is left out too")));
+                    problems.warning(problem(format!(
+                        "connector `{id}` {verb} what `--traces-only` leaves out, and is left out too"
+                    )));
                 }
             }
             references.retain(|reference| !cut(reference));

@@ -11,7 +11,10 @@ use super::parse::MAX_FILE;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Uri<'a> {
     File(&'a str),
-    Variable { name: &'a str, default: Option<&'a str> },
+    Variable {
+        name: &'a str,
+        default: Option<&'a str>,
+    },
     Yaml(&'a str),
     /// The whole URL, scheme included.
     Web(&'a str),

@@ -108,8 +108,9 @@ impl DebugExporter {
 
     /// One write, so that the output of two exporters does not mix.
     fn print(&self, parcel: &Parcel, outputs: &[Output]) -> Result<(), ConsumeError> {
-        let (resources, spans) = (parcel.message.resource_spans(), parcel.spans);
-        let mut out = format!("Traces\t{{\"resource spans\": {resources}, \"spans\": {spans}}}\n");
+        let (id, resources, spans) = (&self.id, parcel.message.resource_spans(), parcel.spans);
+        let mut out = format!("Traces\t{{\"otelcol.component.id\": \"{id}\", ");
+        out.push_str(&format!("\"resource spans\": {resources}, \"spans\": {spans}}}\n"));
         out.push_str(&self.text(parcel)?.unwrap_or_default());
         for output in outputs {
             let written = match output {

@@ -54,7 +54,7 @@ struct RetrySettings {
 impl SendingSettings {
     /// Neither queue nor retries: the sender does both.
     pub fn direct() -> Self {
-        Self { queue: None, retry: None }
+        Self { queue: None, retry: None, retry_exhausted: false }
     }
 
     pub fn read(section: &mut Section<'_>) -> Self {

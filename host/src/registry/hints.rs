@@ -3,7 +3,9 @@
 /// A hint for an unknown type, where there is a better one than the list of known types.
 pub(super) fn of(kind: &str, name: &str) -> Option<&'static str> {
     Some(match (kind, name) {
-        ("exporter", "logging") => "the Collector replaced `logging` by `debug`: rename it, and write `verbosity` for `loglevel`",
+        ("exporter", "logging") => {
+            "the Collector replaced `logging` by `debug`: rename it, and write `verbosity` for `loglevel`"
+        }
         ("exporter", "jaeger" | "jaeger_thrift") => {
             "Jaeger takes OTLP, and the Collector removed this exporter: use `otlp_grpc` with Jaeger's port 4317"
         }
@@ -17,8 +19,8 @@ pub(super) fn of(kind: &str, name: &str) -> Option<&'static str> {
         }
         (
             "receiver",
-            "prometheus" | "host_metrics" | "hostmetrics" | "kubeletstats" | "kubelet_stats" | "k8s_cluster" | "filelog"
-            | "file_log" | "k8s_events" | "k8sobjects" | "k8s_objects" | "statsd" | "docker_stats",
+            "prometheus" | "host_metrics" | "hostmetrics" | "kubeletstats" | "kubelet_stats" | "k8s_cluster"
+            | "filelog" | "file_log" | "k8s_events" | "k8sobjects" | "k8s_objects" | "statsd" | "docker_stats",
         ) => "it receives metrics or logs: leave it to the OpenTelemetry Collector",
         ("processor", "batch") => "remove it: requests are passed on as senders batched them",
         ("processor", "memory_limiter") => "remove it: memory is limited without it",

@@ -222,10 +222,17 @@ fn traces_only_leaves_out_other_signals_with_all_that_only_they_name() {
 fn traces_only_leaves_each_traces_pipeline_both_of_its_ends() {
     let (_, _, errors) = traces_only(&MIXED.replace("exporters: [debug, span_metrics]", "exporters: [span_metrics]"));
     assert_eq!(errors.len(), 1, "{errors:?}");
-    assert!(errors[0].contains("connector `span_metrics` leads to what `--traces-only` leaves out, and there is no other exporter"));
+    assert!(
+        errors[0].contains(
+            "connector `span_metrics` leads to what `--traces-only` leaves out, and there is no other exporter"
+        )
+    );
     let fed = "traces/fed: {receivers: [span_metrics], exporters: [debug]}\n    logs/x: {exporters: [span_metrics]}";
     let (_, _, errors) = traces_only(
-        &MIXED.replace("[debug, span_metrics]", "[debug]").replace("[span_metrics, prometheus", "[prometheus").replace("logs/x: {nonsense: [], receivers: 7, exporters: [debug]}", fed),
+        &MIXED
+            .replace("[debug, span_metrics]", "[debug]")
+            .replace("[span_metrics, prometheus", "[prometheus")
+            .replace("logs/x: {nonsense: [], receivers: 7, exporters: [debug]}", fed),
     );
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(errors[0].contains("connector `span_metrics` is fed by what `--traces-only` leaves out"), "{errors:?}");
@@ -267,7 +274,10 @@ fn a_connector_needs_both_sides_in_the_collectors_words() {
          supported receiver pipeline\n  --> test.yaml:6:53\n\
          hint: name `forward/a` under the `receivers` of another traces pipeline too, or remove it"
     );
-    assert!(errors[1].contains("\"forward/b\" used as receiver in [traces] pipeline but not used in any supported exporter"));
+    assert!(
+        errors[1]
+            .contains("\"forward/b\" used as receiver in [traces] pipeline but not used in any supported exporter")
+    );
 }
 
 #[test]
@@ -288,7 +298,9 @@ fn a_cycle_is_shown() {
         one(&cycle)
     );
     let own = joined(&[("1", "nop, forward/a", "forward/a")]);
-    assert!(one(&own).contains("cycle detected: pipeline \"traces/1\" -> connector \"forward/a\" (traces to traces) -> pipeline \"traces/1\""));
+    assert!(one(&own).contains(
+        "cycle detected: pipeline \"traces/1\" -> connector \"forward/a\" (traces to traces) -> pipeline \"traces/1\""
+    ));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod writer;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use crate::component::{BoxFuture, ConsumeError, Exporter, Id, Outcome};
@@ -18,7 +19,8 @@ use crate::telemetry::ExporterMetrics;
 use crate::traces::{Parcel, encode_request};
 use crate::transport::compress::{Codec, Compression};
 
-use super::sending::{Drain, Sending, SendingSettings};
+use super::answer::Failure;
+use super::sending::{Destination, Drain, Sending, SendingSettings};
 use rotation::Rotation;
 use writer::Writer;
 
@@ -95,18 +97,31 @@ impl FileExporter {
         let sending = Sending::new(id, SendingSettings::direct(), metrics, drain);
         Self { settings, writer: Arc::new(Mutex::new(writer)), sending }
     }
+}
 
-    async fn write(&self, parcel: &Parcel) -> Result<Outcome, ConsumeError> {
-        let record = self.settings.record(parcel)?;
-        let mut writer = Arc::clone(&self.writer).lock_owned().await;
+/// Where records go, one by one.
+struct Records<'a> {
+    settings: &'a FileSettings,
+    writer: &'a Arc<Mutex<Writer>>,
+    metrics: &'a ExporterMetrics,
+}
+
+impl Destination for Records<'_> {
+    async fn body(&self, parcel: &Parcel) -> Result<Bytes, ConsumeError> {
+        self.settings.record(parcel).map(Bytes::from)
+    }
+
+    async fn attempt(&self, parcel: &Parcel, record: &Bytes) -> Result<Outcome, Failure> {
+        let mut writer = Arc::clone(self.writer).lock_owned().await;
+        let record = record.clone();
         let written = tokio::task::spawn_blocking(move || writer.write(&record));
         match written.await {
             Ok(Ok(())) => {
-                self.sending.metrics.sent.inc_by(parcel.spans as u64);
+                self.metrics.sent.inc_by(parcel.spans as u64);
                 Ok(Outcome::default())
             }
-            Ok(Err(error)) => Err(ConsumeError::retryable(error.to_string())),
-            Err(error) => Err(ConsumeError::retryable(format!("the write was interrupted: {error}"))),
+            Ok(Err(error)) => Err(Failure::retryable(error.to_string())),
+            Err(error) => Err(Failure::retryable(format!("the write was interrupted: {error}"))),
         }
     }
 }
@@ -145,6 +160,9 @@ fn prefixed(record: &[u8]) -> Result<Vec<u8>, ConsumeError> {
 
 impl Exporter for FileExporter {
     fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>> {
-        Box::pin(async move { self.sending.run(&parcel, || self.write(&parcel)).await })
+        Box::pin(async move {
+            let Self { settings, writer, sending } = self;
+            sending.run(parcel, &Records { settings, writer, metrics: &sending.metrics }).await
+        })
     }
 }
