@@ -2,6 +2,8 @@
 //! `NAME.stderr`, the exact text that a person sees. `UPDATE_GOLDEN=1` writes
 //! the texts anew. Those in `good/` are valid, and `NAME.stdout` shows them.
 
+mod corpus;
+
 use std::path::{Path, PathBuf};
 
 use regex::Regex;

@@ -110,7 +110,8 @@ fn the_gate_that_appends_lists_does_so() {
 fn the_config_is_printed_as_it_is_merged_and_with_its_secrets_hidden() {
     let secrets = "yaml:exporters: {otlp: {endpoint: 'https://ann:${WORD}@tempo:4317', headers: {x-token: '${WORD}'}}}";
     let print = |arguments: &[&str]| {
-        let config = ["print-config", "--config", SOUND, "--config", secrets, "--set=service.telemetry.logs.level=debug"];
+        let config =
+            ["print-config", "--config", SOUND, "--config", secrets, "--set=service.telemetry.logs.level=debug"];
         let ended = Process::spawn(vespid(&config).args(arguments).env("WORD", "s3cret")).wait();
         assert_eq!(ended.code, Some(0), "{}", ended.log);
         ended.out

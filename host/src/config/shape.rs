@@ -86,7 +86,8 @@ fn id(text: &str, at: &Position, path: &str, problems: &Problems) -> Option<Comp
 /// not be one of theirs.
 fn refuse_shared_ids(config: &Config, problems: &Problems) {
     let sides = [("receiver", &config.receivers), ("exporter", &config.exporters)];
-    let sides = sides.map(|(kind, others)| (kind, others.iter().map(|other| (&other.id, other)).collect::<HashMap<_, _>>()));
+    let sides =
+        sides.map(|(kind, others)| (kind, others.iter().map(|other| (&other.id, other)).collect::<HashMap<_, _>>()));
     for connector in &config.connectors {
         let id = &connector.id;
         for (kind, others) in &sides {
