@@ -2,6 +2,8 @@
 //! `NAME.stderr`, the exact text that a person sees. `UPDATE_GOLDEN=1` writes
 //! the texts anew. Those in `good/` are valid, and `NAME.stdout` shows them.
 
+mod corpus;
+
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
@@ -17,8 +19,10 @@ fn validate(path: &Path) -> Ended {
     command.arg(path.strip_prefix(root()).unwrap());
     command.env("GUESTS", guest("script").parent().unwrap()).env_remove("UNSET");
     // A port that is taken is no matter: nothing is opened.
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    command.env("TAKEN", taken.local_addr().unwrap().to_string());
+    let taken = [1, 2, 3].map(|number| (number, std::net::TcpListener::bind("127.0.0.1:0").unwrap()));
+    for (number, listener) in &taken {
+        command.env(format!("TAKEN_{number}"), listener.local_addr().unwrap().to_string());
+    }
     Process::spawn(&mut command).wait()
 }
 

@@ -3,6 +3,7 @@
 mod architecture;
 mod clients;
 mod config;
+mod connector;
 mod exporter;
 mod hostile;
 mod line;

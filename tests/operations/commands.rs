@@ -22,13 +22,14 @@ fn a_config_comes_from_the_environment_and_is_set_over() {
         .exporter("otlp", with(to("nowhere.invalid:4317"), [("headers", json!({"x-team": "${env:TEAM:-green}"}))]))
         .in_environment()
         .argument(format!("--set=exporters.otlp.endpoint={sink}"))
-        .argument("--feature-gates=-some.gate,other.gate")
+        .argument("--feature-gates=-some.gate,other.gate,service.partialReload")
         .variable("TEAM", "blue")
         .start();
     collector.send(&request(spans(1))).expect_ok();
     assert_eq!(sink.wait(1)[0].header("x-team"), Some("blue"));
     let ended = collector.finish();
-    assert!(ended.log.contains("feature gates have no effect"), "{}", ended.log);
+    let warning = "not known here, and without effect: `some.gate`, `other.gate`";
+    assert_eq!(ended.log.matches(warning).count(), 1, "{}", ended.log);
 }
 
 #[test]
@@ -61,8 +62,106 @@ fn flags_that_do_not_exist_are_refused() {
 
 #[test]
 fn the_version_is_told() {
-    let ended = run(&["--version"]);
-    assert_eq!((ended.code, ended.out), (Some(0), format!("vespid {}\n", env!("CARGO_PKG_VERSION"))));
+    for flag in ["--version", "-v"] {
+        let ended = run(&[flag]);
+        assert_eq!((ended.code, ended.out), (Some(0), format!("vespid {}\n", env!("CARGO_PKG_VERSION"))));
+    }
+}
+
+/// A sound config that opens nothing, as a URI.
+const SOUND: &str = "yaml:{receivers: {nop: }, exporters: {debug: }, service: {telemetry: {metrics: {level: none}}, \
+                     pipelines: {traces: {receivers: [nop], exporters: [debug]}}}}";
+
+#[test]
+fn flags_may_have_one_dash_or_two_and_their_value_behind_a_blank_or_an_equals_sign() {
+    let joined = ["-", "--"].map(|dashes| format!("{dashes}config={SOUND}"));
+    for arguments in [vec![joined[0].as_str()], vec![&joined[1]], vec!["-config", SOUND], vec!["--config", SOUND]] {
+        let ended = run(&[&["validate"], arguments.as_slice()].concat());
+        assert_eq!((ended.code, ended.log.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn gates_that_have_an_effect_are_listed() {
+    let ended = run(&["featuregate"]);
+    assert_eq!(ended.code, Some(0));
+    let lines: Vec<&str> = ended.out.lines().collect();
+    assert!(lines[0].starts_with("ID ") && lines[0].contains("Enabled") && lines[0].contains("Stage"), "{}", ended.out);
+    assert!(lines[1].starts_with("confmap.enableMergeAppendOption "), "{}", ended.out);
+    assert_eq!(run(&["featuregate", "confmap.enableMergeAppendOption"]).out, ended.out);
+    let ended = run(&["featuregate", "no.such"]);
+    assert_eq!((ended.code, ended.log.trim()), (Some(1), "error: feature gate `no.such` is not known"));
+}
+
+#[test]
+fn the_gate_that_appends_lists_does_so() {
+    let over = "yaml:{receivers: {nop/b: }, exporters: {nop: }, service: {pipelines: {traces: {receivers: [nop/b], exporters: [nop]}}}}";
+    let described = |gate: &[&str]| {
+        let ended = run(&[&["validate", "--config", SOUND, "--config", over], gate].concat());
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
+        ended.out
+    };
+    assert!(described(&[]).starts_with("traces: nop/b → nop;"), "{}", described(&[]));
+    let appended = described(&["--feature-gates=+confmap.enableMergeAppendOption"]);
+    assert!(appended.starts_with("traces: nop, nop/b → debug, nop;"), "{appended}");
+}
+
+#[test]
+fn the_config_is_printed_as_it_is_merged_and_with_its_secrets_hidden() {
+    let secrets = "yaml:exporters: {otlp: {endpoint: 'https://ann:${WORD}@tempo:4317', headers: {x-token: '${WORD}'}}}";
+    let print = |arguments: &[&str]| {
+        let config =
+            ["print-config", "--config", SOUND, "--config", secrets, "--set=service.telemetry.logs.level=debug"];
+        let ended = Process::spawn(vespid(&config).args(arguments).env("WORD", "s3cret")).wait();
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
+        ended.out
+    };
+    let value: serde_yaml::Value = serde_yaml::from_str(&print(&[])).unwrap();
+    assert_eq!(value["exporters"]["otlp"]["headers"]["x-token"], "[REDACTED]");
+    assert_eq!(value["exporters"]["otlp"]["endpoint"], "https://[REDACTED]@tempo:4317");
+    assert_eq!(value["service"]["telemetry"]["logs"]["level"], "debug");
+    assert_eq!(value["service"]["pipelines"]["traces"]["receivers"][0], "nop");
+    assert!(!print(&["--format", "json"]).contains("s3cret"));
+    let value: serde_json::Value = serde_json::from_str(&print(&["--mode=unredacted", "--format=json"])).unwrap();
+    assert_eq!(value["exporters"]["otlp"]["headers"]["x-token"], "s3cret");
+    assert_eq!(value["exporters"]["debug"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_config_with_errors_is_printed_all_the_same() {
+    let ended = run(&["print-config", "--config", "yaml:{receivers: {nop: }, service: {pipelines: {traces: {}}}}"]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.out.starts_with("receivers:\n"), "{}", ended.out);
+    assert!(ended.log.contains("must have at least one receiver"), "{}", ended.log);
+}
+
+#[test]
+fn traces_only_runs_what_there_is_of_traces_in_a_mixed_config() {
+    let sink = Sink::start();
+    let mixed = || {
+        Setup::new()
+            .exporter("otlp", to(&sink))
+            .receiver("prometheus", json!({"auth": {"authenticator": "oidc"}}))
+            .set("connectors.span_metrics", json!({}))
+            .set("extensions.oidc", json!({}))
+            .set("service.extensions", json!(["health_check", "oidc"]))
+            .pipeline("traces", &["otlp"], &[], &["otlp", "span_metrics"])
+            .pipeline("metrics", &["prometheus", "span_metrics"], &["filter"], &["nowhere"])
+    };
+    let refused = mixed().refused();
+    assert!(refused.contains("hint: start with `--traces-only`, which leaves such pipelines out"), "{refused}");
+    for unknown in ["prometheus", "span_metrics", "oidc"] {
+        assert!(refused.contains(&format!("unknown type: \"{unknown}\"")), "{refused}");
+    }
+    let collector = mixed().argument("--traces-only").start();
+    collector.send(&request(spans(2))).expect_ok();
+    assert_eq!(sink.only().resource_spans.len(), 1);
+    assert_eq!(collector.health().status, 200);
+    let ended = collector.finish();
+    let left_out = "left out, as `--traces-only` asks: pipeline `metrics`; receiver `prometheus`; \
+                    connector `span_metrics`; extension `oidc`";
+    assert_eq!(ended.log.matches(left_out).count(), 1, "{}", ended.log);
+    assert_eq!(ended.log.matches("connector `span_metrics` leads to what").count(), 1, "{}", ended.log);
 }
 
 #[test]
@@ -77,15 +176,25 @@ fn components_are_listed_as_yaml() {
         components.map(|component| component["name"].as_str().unwrap().to_owned()).collect()
     };
     for (kind, expected) in [
-        ("receivers", &["otlp"][..]),
+        ("receivers", &["nop", "otlp"][..]),
         ("processors", &["wasm"]),
+        ("connectors", &["forward"]),
         ("exporters", &["debug", "otlp", "otlp_grpc", "otlp_http", "otlphttp"]),
         ("extensions", &["health_check"]),
     ] {
         let names = names(kind);
         assert!(expected.iter().all(|name| names.contains(*name)), "{kind}: {names:?}");
     }
-    assert!(listed["connectors"].is_sequence());
+    let of = |kind: &str, name: &str| {
+        let components = listed[kind].as_sequence().unwrap();
+        components.iter().find(|component| component["name"] == name).unwrap().clone()
+    };
+    assert_eq!(of("receivers", "otlp")["module"], concat!("github.com/vespid/vespid v", env!("CARGO_PKG_VERSION")));
+    assert_eq!(of("receivers", "otlp")["stability"]["traces"], "Beta");
+    assert_eq!(of("connectors", "forward")["stability"]["traces-to-traces"], "Beta");
+    assert_eq!(of("extensions", "health_check")["stability"]["extension"], "Beta");
+    assert_eq!(of("exporters", "otlp")["deprecated_alias_of"], "otlp_grpc");
+    assert_eq!(of("exporters", "otlp")["stability"]["traces"], "Deprecated");
 }
 
 #[test]

@@ -7,3 +7,4 @@ mod metrics;
 mod pages;
 mod push;
 mod shutdown;
+mod sources;

@@ -102,6 +102,11 @@ impl Problems {
         self.with(|found| !found.errors.is_empty())
     }
 
+    /// Whether something is wrong with this very setting.
+    pub fn has_error_of(&self, path: &str) -> bool {
+        self.with(|found| found.errors.iter().any(|problem| problem.path == path))
+    }
+
     /// How many errors there are so far.
     pub fn errors(&self) -> usize {
         self.with(|found| found.errors.len())

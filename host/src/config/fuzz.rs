@@ -49,13 +49,43 @@ pub fn config(input: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn the_corpus_holds() {
-        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus/config");
+    use std::path::{Path, PathBuf};
+
+    use super::config;
+
+    fn corpus() -> Vec<PathBuf> {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus/config");
         let entries: Vec<_> = std::fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(entries.len() >= 8, "the corpus is part of the tree");
-        for path in entries {
-            super::config(&std::fs::read(path).unwrap());
+        entries
+    }
+
+    #[test]
+    fn the_corpus_holds() {
+        for path in corpus() {
+            config(&std::fs::read(path).unwrap());
+        }
+    }
+
+    #[test]
+    fn so_does_what_is_made_of_it_by_chance() {
+        const PARTS: [&[u8]; 12] =
+            [b"${SELF}", b"${", b"}", b"$$", b"::", b": ", b"- ", b"\n  ", b"&a ", b"*a", b"[{", b"\"\\u00"];
+        // The one that grows exponentially takes its time.
+        let texts: Vec<_> = corpus().into_iter().filter(|path| !path.ends_with("laughs.yaml")).collect();
+        let texts: Vec<_> = texts.iter().map(|path| std::fs::read(path).unwrap()).collect();
+        for seed in 0..300 {
+            // A failure names the seed in its backtrace's output.
+            println!("seed {seed}");
+            let mut chance = fastrand::Rng::with_seed(seed);
+            let mut text = chance.choice(&texts).unwrap().clone();
+            for _ in 0..chance.usize(1..8) {
+                let at = chance.usize(..=text.len());
+                let to = (at + chance.usize(..6)).min(text.len());
+                let part = chance.choice(PARTS).unwrap();
+                text.splice(at..to, part.iter().copied());
+            }
+            config(&text);
         }
     }
 }

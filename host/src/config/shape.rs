@@ -11,6 +11,8 @@ use super::{Component, ComponentId, Config, Pipeline, Reference, Service, connec
 /// References to nothing beyond so many get no suggestion, which takes a look at
 /// every id there is.
 const MAX_SUGGESTIONS: usize = 100;
+/// Ids that a hint lists at most.
+const MAX_LISTED: usize = 30;
 
 /// Reads the merged and substituted tree; what is wrong goes to `problems` and is left
 /// out of the result. With `traces_only`, pipelines of other signals are left out.
@@ -250,18 +252,22 @@ fn check_references(
     known: &HashSet<&ComponentId>,
     problems: &Problems,
 ) {
+    let missing: Vec<_> = references.iter().filter(|reference| !known.contains(&reference.id)).collect();
+    // What a whole section would have held is not known where it could not be filled in.
+    if missing.is_empty() || problems.has_error_of(&format!("{kind}s")) {
+        return;
+    }
     let mut names: Vec<String> = known.iter().map(ToString::to_string).collect();
     names.sort_unstable();
     let names = || names.iter().map(String::as_str);
-    for Reference { id, at } in references {
-        if known.contains(id) {
-            continue;
-        }
-        let few = problems.errors() < MAX_SUGGESTIONS;
-        let hint = match few.then(|| closest(&id.to_string(), names())).flatten() {
-            _ if !few => format!("add `{id}:` under `{kind}s`"),
+    for Reference { id, at } in missing {
+        let near = match problems.errors() {
+            0..MAX_SUGGESTIONS => closest(&id.to_string(), names()),
+            _ => None,
+        };
+        let hint = match near {
             Some(near) => format!("did you mean `{near}`?"),
-            None if known.is_empty() => format!("add `{id}:` under `{kind}s`"),
+            None if known.is_empty() || known.len() > MAX_LISTED => format!("add `{id}:` under `{kind}s`"),
             None => format!("configured: {}; or add `{id}:` under `{kind}s`", listed(names())),
         };
         let message = format!("references {kind} \"{id}\" which is not configured");

@@ -27,7 +27,20 @@ pub(super) fn of(kind: &str, name: &str) -> Option<&'static str> {
         ("connector", "span_metrics" | "spanmetrics" | "service_graph" | "servicegraph" | "count" | "exceptions") => {
             "it makes metrics of traces, which Tempo's metrics-generator does too: `--traces-only` leaves it out"
         }
+        ("processor", "k8sattributes" | "k8s_attributes" | "resourcedetection" | "resource_detection") => {
+            "let the SDKs set resource attributes (`OTEL_RESOURCE_ATTRIBUTES`), or an OpenTelemetry Collector in front"
+        }
         ("connector", "routing" | "failover" | "round_robin") => "use `forward`, or one exporter",
+        ("extension", "file_storage" | "db_storage" | "redis_storage") => {
+            "remove it and each `storage`: a sender gets its OK only when the destination has its spans"
+        }
+        ("extension", "oidc" | "oauth2client" | "sigv4auth" | "asapclient" | "azure_auth" | "googleclientauth") => {
+            "use `basicauth` or `bearertokenauth`"
+        }
+        ("extension", "k8s_observer" | "k8s_leader_elector" | "docker_observer" | "host_observer") => {
+            "it serves receivers of metrics and logs: remove it together with them"
+        }
+        ("extension", "opamp") => "remove it: configs come from files, variables and URLs",
         ("extension", "memory_ballast") => "remove it: memory is managed without a ballast",
         _ => return None,
     })

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use http::header::{AUTHORIZATION, HeaderValue, LOCATION, USER_AGENT};
+use http::header::{AUTHORIZATION, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{Request, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
+use hyper_util::client::proxy::matcher::Intercept;
 use hyper_util::rt::TokioExecutor;
 
 use super::body::Ready;
@@ -58,14 +59,24 @@ pub fn fetch(url: &str, limit: usize) -> Result<Vec<u8>, FetchError> {
 
 async fn get(url: &str, limit: usize) -> Result<Vec<u8>, FetchError> {
     let mut target = Target::parse(url).ok_or(FetchError::Url)?;
-    let mut secure = target.is_https();
-    let mut client = connect(secure)?;
+    let proxies = Arc::new(Proxies::of_environment());
+    let mut tls = None;
     for _ in 0..=REDIRECTS {
         // The system's certificates are read only once a URL asks for TLS.
-        if target.is_https() && !secure {
-            (secure, client) = (true, connect(true)?);
+        if target.is_https() && tls.is_none() {
+            tls = Some(Arc::new(ClientTls::of_system()?));
         }
-        let response = client.request(target.request()).await.map_err(|error| broken(&error))?;
+        let (tls, proxies) = (tls.clone(), Arc::clone(&proxies));
+        let mut request = target.request();
+        // Through a tunnel the connector says who we are, otherwise the request does.
+        if let Some(proxy) = target.plain_proxy(&proxies)
+            && let Some(credentials) = proxy.basic_auth()
+        {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, credentials.clone());
+        }
+        let connector = Connector { target: connect::Target::OfRequest, tls, proxies, always_tunnel: false };
+        let client: Client<_, Ready> = Client::builder(TokioExecutor::new()).build(connector);
+        let response = client.request(request).await.map_err(|error| broken(&error))?;
         let status = response.status();
         if status.is_success() {
             return read(response.into_body(), limit).await;
@@ -77,13 +88,6 @@ async fn get(url: &str, limit: usize) -> Result<Vec<u8>, FetchError> {
         }
     }
     Err(FetchError::TooManyRedirects)
-}
-
-fn connect(secure: bool) -> Result<Client<Connector, Ready>, TlsError> {
-    let tls = if secure { Some(Arc::new(ClientTls::of_system()?)) } else { None };
-    let proxies = Arc::new(Proxies::of_environment());
-    let connector = Connector { target: connect::Target::OfRequest, tls, proxies, always_tunnel: false };
-    Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
 }
 
 async fn read(mut body: Incoming, limit: usize) -> Result<Vec<u8>, FetchError> {
@@ -134,6 +138,11 @@ impl Target {
 
     fn is_https(&self) -> bool {
         self.uri.scheme_str() == Some("https")
+    }
+
+    fn plain_proxy(&self, proxies: &Proxies) -> Option<Intercept> {
+        let host = self.uri.host()?.trim_matches(['[', ']']);
+        proxies.of(Some("http"), host, self.uri.port_u16().unwrap_or(80)).filter(|_| !self.is_https())
     }
 
     fn origin(&self) -> String {

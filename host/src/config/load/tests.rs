@@ -360,3 +360,12 @@ fn the_printed_config_is_the_merged_one() {
     let printed = serde_yaml::to_string(&serde_yaml::Value::from(&config.unwrap().merged(Secrets::Hidden)));
     assert_eq!(printed.unwrap(), "x:\n  a: 1\n  b: yes\n");
 }
+
+#[test]
+fn a_section_that_could_not_be_filled_in_is_one_error_and_not_one_for_each_reference() {
+    let text = "yaml:receivers: {a: }\nexporters: ${file:/nowhere}\nservice: {pipelines: {traces: {receivers: [a], exporters: [b, c]}}}";
+    let (_, problems) = read_with(&[text], &[], &[]);
+    let errors = problems.finish().unwrap_err();
+    assert_eq!(errors.problems().len(), 1, "{errors}");
+    assert!(errors.to_string().starts_with("error: exporters: there is no file `/nowhere`"));
+}
