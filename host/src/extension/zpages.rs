@@ -45,13 +45,17 @@ struct Pages {
     started: SystemTime,
 }
 
+/// The command line knows the gates, and has done with them when anything runs.
+const GATES: &str = "<p>There are no feature gates that a running collector looks at; \
+                     <code>vespid featuregate</code> lists those that a start looks at.</p>";
+
 impl Pages {
     fn answer(&self, path: &str) -> Response<Ready> {
         let (title, body) = match path.strip_suffix('/').unwrap_or(path) {
             "/debug/servicez" => ("Service", self.service()),
             "/debug/pipelinez" => ("Pipelines", self.pipelines()),
             "/debug/extensionz" => ("Extensions", self.extensions()),
-            "/debug/featurez" => ("Feature gates", "<p>There are no feature gates.</p>".to_owned()),
+            "/debug/featurez" => ("Feature gates", GATES.to_owned()),
             "/debug/tracez" => {
                 let body = "The collector keeps no traces of itself; /debug/pipelinez has what it has counted.\n";
                 return page(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", body);
