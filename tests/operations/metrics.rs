@@ -8,7 +8,7 @@ use tonic::Code;
 
 use crate::support::config::with;
 use crate::support::metrics::Metrics;
-use crate::support::proto::framed;
+use crate::support::proto::{framed, gunzip};
 use crate::support::send::Call;
 use crate::support::spans::spans;
 use crate::support::{Collector, Reply, Setup, Sink, request, script, to, wait_for};
@@ -120,6 +120,16 @@ fn spans_are_counted_where_dashboards_look_for_them() {
     assert!(metrics.sum("otelcol_process_runtime_total_sys_memory_bytes", &[]) > 1 << 20);
     let answer = Call::get(collector.metrics_address(), "/metrics");
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert_eq!(answer.header("content-encoding"), None);
+    let asking = |coding: &str| {
+        let call = Call::http(collector.metrics_address()).path("/metrics").method(http::Method::GET);
+        call.header("accept-encoding", coding).post("")
+    };
+    let packed = asking("deflate, gzip;q=0.5");
+    assert_eq!(packed.header("content-encoding"), Some("gzip"));
+    let text = String::from_utf8(gunzip(&packed.body)).unwrap();
+    assert_eq!(Metrics::parse(&text).types, Metrics::parse(answer.text()).types);
+    assert_eq!(asking("gzip;q=0").header("content-encoding"), None);
     assert_eq!(Call::get(collector.metrics_address(), "/").status, 404);
     collector.finish();
 }

@@ -6,6 +6,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 
 use crate::support::config::with;
+use crate::support::proto::{bytes, frame, framed};
 use crate::support::send::Call;
 use crate::support::sink::Down;
 use crate::support::spans::spans;
@@ -136,6 +137,37 @@ fn a_collector_that_drains_says_that_it_stops() {
     sink.release();
     pending.answer().expect_ok();
     assert_eq!(collector.process.wait().code, Some(0));
+}
+
+#[test]
+fn probes_over_grpc_are_answered() {
+    let down = Down::new();
+    let health = json!({"include_recoverable_errors": true, "recovery_duration": "0s"});
+    let grpc = json!({"use_v2": true, "grpc": {"endpoint": "127.0.0.1:0"}, "component_health": health});
+    let collector = before(&down, json!({})).set("extensions.health_check", grpc).start();
+    let check = |service: &str| {
+        let message = bytes(1, service);
+        let answer =
+            Call::grpc(collector.health_address()).path("/grpc.health.v1.Health/Check").post_http2(framed(&message));
+        let status = answer.header("grpc-status").map(str::to_owned);
+        (answer.text().as_bytes().last().copied(), status)
+    };
+    assert_eq!(check(""), (Some(1), None));
+    assert_eq!(check("traces"), (Some(1), None));
+    assert_eq!(check("logs"), (None, Some("5".into())));
+    collector.send(&request(spans(1)));
+    assert_eq!(check("traces"), (Some(2), None), "not serving");
+    for (path, content, code) in [
+        ("/grpc.health.v1.Health/Watch", framed(&[]), "12"),
+        ("/grpc.health.v1.Health/Check", vec![], "3"),
+        ("/grpc.health.v1.Health/Check", framed(&[0xff; 9]), "3"),
+        ("/grpc.health.v1.Health/Check", framed(&[0; 10_000]), "3"),
+        ("/grpc.health.v1.Health/Check", frame(1, &[0]), "12"),
+    ] {
+        let answer = Call::grpc(collector.health_address()).path(path).post_http2(content);
+        assert_eq!(answer.header("grpc-status"), Some(code), "{path}");
+    }
+    collector.finish();
 }
 
 /// With the pages for people; answers with where they are.

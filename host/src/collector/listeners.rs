@@ -46,12 +46,12 @@ fn claims<'a>(config: &'a Config, blueprint: &Blueprint, telemetry: &TelemetrySe
     }
     for component in &config.extensions {
         let listed = config.service.extensions.iter().any(|reference| reference.id == component.id);
-        let endpoint = match blueprint.extensions.get(&component.id).filter(|_| listed) {
-            Some(ExtensionSettings::Health(settings)) => &settings.endpoint,
-            Some(ExtensionSettings::Zpages(settings)) => &settings.endpoint,
+        let endpoints: Vec<&String> = match blueprint.extensions.get(&component.id).filter(|_| listed) {
+            Some(ExtensionSettings::Health(settings)) => settings.0.iter().map(|server| &server.endpoint).collect(),
+            Some(ExtensionSettings::Zpages(settings)) => vec![&settings.endpoint],
             _ => continue,
         };
-        claims.push(claim(component, &["endpoint"], Endpoint::Tcp(endpoint.clone())));
+        claims.extend(endpoints.into_iter().map(|it| claim(component, &["endpoint"], Endpoint::Tcp(it.clone()))));
     }
     for reader in &telemetry.readers {
         let Reader::Pull(settings) = reader else { continue };

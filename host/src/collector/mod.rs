@@ -123,15 +123,18 @@ impl Graph {
     /// Opens all ports, then begins to receive.
     pub async fn start(self) -> Result<Running, StartError> {
         let Self { receivers, extensions, overview, metrics, telemetry, drain } = self;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "Starting vespid...");
         let health = Health::new();
         let overview = Arc::new(overview);
         let mut pages = vec![];
         for (id, settings) in extensions {
             match settings {
                 ExtensionSettings::Health(settings) => {
-                    let listener = bind(&id, &settings.endpoint).await?;
-                    tracing::info!(extension = %id, endpoint = %listener.address, "answering health checks");
-                    pages.push(health_check::serve(listener, settings, health.clone(), Arc::clone(&overview)));
+                    for server in settings.0 {
+                        let listener = bind(&id, &server.endpoint).await?;
+                        tracing::info!(extension = %id, endpoint = %listener.address, "answering health checks");
+                        pages.push(health_check::serve(listener, server, health.clone(), Arc::clone(&overview)));
+                    }
                 }
                 ExtensionSettings::Zpages(settings) => {
                     let listener = bind(&id, &settings.endpoint).await?;

@@ -8,14 +8,18 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use super::health_v2::{self, StatusSettings};
-use super::{Overview, not_found, page, read_endpoint, read_path};
+use super::health_v2::{self, SecondForm, StatusPage, StatusSettings};
+use super::{Overview, health_grpc, not_found, page, read_endpoint, read_path};
 use crate::config::Section;
 use crate::transport::body::Ready;
 use crate::transport::listen::{Listener, Server, Versions};
 
+/// The servers that one extension's section asks for.
 #[derive(Debug, Clone)]
-pub struct HealthSettings {
+pub struct HealthSettings(pub Vec<HealthServer>);
+
+#[derive(Debug, Clone)]
+pub struct HealthServer {
     pub endpoint: String,
     form: Form,
 }
@@ -24,6 +28,7 @@ pub struct HealthSettings {
 enum Form {
     First(FirstSettings),
     Second(StatusSettings),
+    Grpc(StatusSettings),
 }
 
 #[derive(Debug, Clone)]
@@ -57,13 +62,15 @@ impl HealthSettings {
             bodies.finish();
         }
         section.finish();
-        Self { endpoint, form: Form::First(FirstSettings { path, healthy, unhealthy }) }
+        Self(vec![HealthServer { endpoint, form: Form::First(FirstSettings { path, healthy, unhealthy }) }])
     }
 
     /// The section of `healthcheckv2`.
     pub fn read_v2(section: Section<'_>) -> Self {
-        let (endpoint, settings) = StatusSettings::read(section);
-        Self { endpoint, form: Form::Second(settings) }
+        let SecondForm { http, grpc, settings } = SecondForm::read(section);
+        let http = http.map(|endpoint| HealthServer { endpoint, form: Form::Second(settings.clone()) });
+        let grpc = grpc.map(|endpoint| HealthServer { endpoint, form: Form::Grpc(settings) });
+        Self(http.into_iter().chain(grpc).collect())
     }
 }
 
@@ -102,10 +109,12 @@ impl Default for Health {
 }
 
 /// Answers probes from now on.
-pub fn serve(listener: Listener, settings: HealthSettings, health: Health, overview: Arc<Overview>) -> Server {
-    match settings.form {
+pub fn serve(listener: Listener, server: HealthServer, health: Health, overview: Arc<Overview>) -> Server {
+    let page = |settings| Arc::new(StatusPage::new(settings, health.clone(), overview));
+    match server.form {
         Form::First(settings) => serve_first(listener, settings, health),
-        Form::Second(settings) => health_v2::serve(listener, settings, health, overview),
+        Form::Second(settings) => health_v2::serve(listener, page(settings)),
+        Form::Grpc(settings) => health_grpc::serve(listener, page(settings)),
     }
 }
 

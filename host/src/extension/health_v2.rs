@@ -15,6 +15,14 @@ use crate::telemetry::Trouble;
 use crate::transport::body::Ready;
 use crate::transport::listen::{Listener, Server, Versions};
 
+/// What the second form is served at, and how.
+#[derive(Debug, Clone)]
+pub struct SecondForm {
+    pub http: Option<String>,
+    pub grpc: Option<String>,
+    pub settings: StatusSettings,
+}
+
 #[derive(Debug, Clone)]
 pub struct StatusSettings {
     status_path: Option<String>,
@@ -24,23 +32,39 @@ pub struct StatusSettings {
     recovery: Option<Duration>,
 }
 
-impl StatusSettings {
-    /// Its endpoint comes beside it.
-    pub fn read(mut section: Section<'_>) -> (String, Self) {
+impl SecondForm {
+    pub fn read(mut section: Section<'_>) -> Self {
         section.boolean("use_v2");
         // The first form's keys, which the Collector passes over here.
         for key in ["endpoint", "path", "response_body", "check_collector_pipeline"] {
             section.ignore_with_warning(key, "has no effect in the second form", "write it under `http`");
         }
-        section.refuse("grpc", "the health service over gRPC is not built", "use `http: {endpoint: …}`");
-        if !section.has("grpc") && section.node("http").is_none() {
-            section.problem("names no protocol", "write `http: {endpoint: localhost:13133}`");
+        let (http, grpc) = (section.section("http"), section.section("grpc"));
+        if http.is_none() && grpc.is_none() {
+            section.problem("must specify at least one protocol", "write `http: {endpoint: localhost:13133}`");
         }
-        let mut http = section.section_or_default("http");
-        let endpoint = read_endpoint(&mut http, "localhost:13133");
-        let status_path = read_page(&mut http, "status", true);
-        let config_path = read_page(&mut http, "config", false);
-        http.finish();
+        let (mut status_path, mut config_path) = (None, None);
+        let http = http.map(|mut http| {
+            let endpoint = read_endpoint(&mut http, "localhost:13133");
+            status_path = read_page(&mut http, "status", true);
+            config_path = read_page(&mut http, "config", false);
+            http.finish();
+            endpoint
+        });
+        let grpc = grpc.map(|mut grpc| {
+            let endpoint = read_endpoint(&mut grpc, "localhost:13132");
+            for key in [
+                "keepalive",
+                "max_concurrent_streams",
+                "max_recv_msg_size_mib",
+                "read_buffer_size",
+                "write_buffer_size",
+            ] {
+                grpc.ignore_with_warning(key, "has no effect", "remove it");
+            }
+            grpc.finish();
+            endpoint
+        });
         let mut recovery = None;
         if let Some(mut component_health) = section.section("component_health") {
             // No component ends in a permanent error here: what cannot work does not start.
@@ -50,7 +74,7 @@ impl StatusSettings {
             component_health.finish();
         }
         section.finish();
-        (endpoint, Self { status_path, config_path, recovery })
+        Self { http, grpc, settings: StatusSettings { status_path, config_path, recovery } }
     }
 }
 
@@ -63,15 +87,14 @@ fn read_page(http: &mut Section<'_>, key: &str, enabled: bool) -> Option<String>
     enabled.then_some(path)
 }
 
-pub(super) fn serve(listener: Listener, settings: StatusSettings, health: Health, overview: Arc<Overview>) -> Server {
-    let page = Arc::new(StatusPage { settings, health, overview, started: SystemTime::now() });
+pub(super) fn serve(listener: Listener, page: Arc<StatusPage>) -> Server {
     listener.serve(Versions::Any, move |request: Request<Incoming>| {
         let page = Arc::clone(&page);
         async move { page.answer(&request) }
     })
 }
 
-struct StatusPage {
+pub(super) struct StatusPage {
     settings: StatusSettings,
     health: Health,
     overview: Arc<Overview>,
@@ -80,7 +103,7 @@ struct StatusPage {
 
 /// A state as it is told; `components` only to those who ask for them.
 #[derive(Serialize)]
-struct Told {
+pub(super) struct Told {
     #[serde(skip_serializing_if = "Option::is_none")]
     start_time: Option<String>,
     healthy: bool,
@@ -93,6 +116,10 @@ struct Told {
 }
 
 impl StatusPage {
+    pub(super) fn new(settings: StatusSettings, health: Health, overview: Arc<Overview>) -> Self {
+        Self { settings, health, overview, started: SystemTime::now() }
+    }
+
     fn answer(&self, request: &Request<Incoming>) -> Response<Ready> {
         let path = Some(request.uri().path());
         if path == self.settings.config_path.as_deref() {
@@ -103,16 +130,18 @@ impl StatusPage {
         }
         let asked = request.uri().query();
         let verbose = query(asked, "verbose").is_some_and(|value| value != "false");
+        let name = query(asked, "pipeline").filter(|name| !name.is_empty());
+        let name = name.map(|name| name.replace("%2F", "/").replace("%2f", "/"));
+        let Some((code, told)) = self.told(name.as_deref(), verbose) else { return not_found() };
+        page(code, "application/json", serde_json::to_vec(&told).unwrap_or_default())
+    }
+
+    /// The state of a pipeline, or of the whole collector, and HTTP's status for it.
+    pub(super) fn told(&self, pipeline: Option<&str>, verbose: bool) -> Option<(StatusCode, Told)> {
         let (stage, since) = self.health.stage();
-        let mut told = match query(asked, "pipeline").filter(|name| !name.is_empty()) {
+        let mut told = match pipeline {
             None => self.collector(verbose),
-            Some(name) => {
-                let name = name.replace("%2F", "/").replace("%2f", "/");
-                match self.overview.pipelines.iter().find(|pipeline| pipeline.id == name) {
-                    Some(pipeline) => self.pipeline(pipeline, verbose),
-                    None => return not_found(),
-                }
-            }
+            Some(name) => self.pipeline(self.overview.pipelines.iter().find(|it| it.id == name)?, verbose),
         };
         let code = match stage {
             Stage::Ready if told.healthy => StatusCode::OK,
@@ -124,8 +153,7 @@ impl StatusPage {
             }
         };
         told.start_time = Some(rfc3339(self.started));
-        let body = serde_json::to_vec(&told).unwrap_or_default();
-        page(code, "application/json", body)
+        Some((code, told))
     }
 
     fn collector(&self, verbose: bool) -> Told {

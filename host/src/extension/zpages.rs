@@ -124,7 +124,7 @@ impl Pages {
                 let labels = if rest.is_empty() { String::new() } else { format!(" ({})", rest.join(", ")) };
                 let _ = write!(numbers, "{}{}: {}<br>", escape(name), escape(&labels), shown(&point.value));
             }
-            let _ = write!(out, "<tr><td>{kind}</td><td>{}</td><td>{state}</td><td>{numbers}</td></tr>\n", escape(id));
+            let _ = writeln!(out, "<tr><td>{kind}</td><td>{}</td><td>{state}</td><td>{numbers}</td></tr>", escape(id));
         }
     }
 

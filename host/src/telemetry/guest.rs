@@ -128,7 +128,7 @@ impl GuestMetrics {
         let mut labels: Labels = labels
             .into_iter()
             .map(|(name, value)| (bounded(&name), value.chars().take(LABEL_LIMIT).collect()))
-            .filter(|(name, _)| name != "processor")
+            .filter(|(name, _)| !is_reserved(name))
             .collect();
         labels.sort();
         labels.dedup_by(|a, b| a.0 == b.0);
@@ -139,6 +139,12 @@ impl GuestMetrics {
         }
         Some(key)
     }
+}
+
+/// Labels that are not a plugin's to set: one that comes twice, or has no name, makes
+/// Prometheus refuse the whole page.
+fn is_reserved(label: &str) -> bool {
+    matches!(label, "" | "processor" | "le") || label.starts_with("__")
 }
 
 /// A name as Prometheus takes it, and not too long.
@@ -243,6 +249,16 @@ mod tests {
         guest.add("a\nb c", vec![("k\"".into(), "v\n\"".into())], 1.0);
         let text = render(guest);
         assert!(text.contains("plugin_a_b_c{k_=\"v\\n\\\"\",processor=\"wasm/x\"} 1"), "{text}");
+    }
+
+    #[test]
+    fn labels_that_would_spoil_the_page_are_left_out() {
+        let guest = GuestMetrics::new("wasm/x");
+        let labels = ["", "le", "__name__", "processor", "processor.", "kind"];
+        guest.record("size", labels.map(|name| (name.to_owned(), "v".to_owned())).to_vec(), 7.0);
+        let expected = "plugin_size_bucket{kind=\"v\",processor=\"wasm/x\",processor_=\"v\",le=\"0\"} 0\n";
+        let text = render(guest);
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

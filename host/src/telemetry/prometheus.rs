@@ -123,6 +123,7 @@ impl Lines {
         for (name, value) in constant.iter().chain(&point.labels) {
             labels.insert(identifier(name), value);
         }
+        labels.remove("");
         let mut written = String::new();
         for (name, value) in &labels {
             let _ = write!(written, "{name}=\"{}\",", escape(value));

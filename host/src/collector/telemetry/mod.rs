@@ -6,8 +6,8 @@ mod readers;
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY};
+use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 pub use push::Push;
@@ -16,6 +16,7 @@ pub use readers::{PullSettings, Reader};
 use crate::config::{Node, Problems, Section, Value};
 use crate::telemetry::{Level, LogSettings, Metrics, Resource};
 use crate::transport::body::Ready;
+use crate::transport::compress::{Codec, Compression};
 use crate::transport::listen::{Listener, Server, Versions};
 
 #[derive(Debug, Clone)]
@@ -98,10 +99,27 @@ pub(super) fn serve(listener: Listener, settings: PullSettings, resource: Resour
                 return response;
             }
             let text = settings.exposition.render(&metrics.gather(), resource);
-            let mut response = Response::new(Ready::new(text));
+            let mut packed = vec![];
+            let is_packed = takes_gzip(request.headers())
+                && Compression { codec: Codec::Gzip, level: None }.compress(text.as_bytes(), &mut packed).is_ok();
+            let mut response = Response::new(Ready::new(if is_packed { packed } else { text.into_bytes() }));
             let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             response.headers_mut().insert(CONTENT_TYPE, text);
+            response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+            if is_packed {
+                response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
             response
         }
+    })
+}
+
+/// Whether a scraper asks for gzip, as Prometheus does; weights other than none are all the same.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let refused = weight.trim().strip_prefix("q=").is_some_and(|weight| weight.parse::<f64>() == Ok(0.0));
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
     })
 }

@@ -33,7 +33,7 @@ pub struct PushSettings {
 #[derive(Debug, Clone)]
 enum Exporter {
     Console,
-    Otlp(OtlpSettings),
+    Otlp(Box<OtlpSettings>),
 }
 
 #[derive(Debug, Clone)]
@@ -71,7 +71,7 @@ impl PushSettings {
             return Some(Self { interval, timeout, exporter: Exporter::Console });
         }
         let (name, section) = otlp.into_iter().next()?;
-        let exporter = Exporter::Otlp(read_otlp(name, section)?);
+        let exporter = Exporter::Otlp(Box::new(read_otlp(name, section)?));
         Some(Self { interval, timeout, exporter })
     }
 }
@@ -89,10 +89,7 @@ fn read_otlp(name: &str, mut section: Section<'_>) -> Option<OtlpSettings> {
     let is_grpc = match name {
         "otlp_grpc" => true,
         "otlp_http" => false,
-        _ => match section.choice_or("protocol", &["http/protobuf", "grpc"], "http/protobuf") {
-            "grpc" => true,
-            _ => false,
-        },
+        _ => section.choice_or("protocol", &["http/protobuf", "grpc"], "http/protobuf") == "grpc",
     };
     let default = if is_grpc { "http://localhost:4317" } else { "http://localhost:4318" };
     let written = section.text_or("endpoint", default);

@@ -6,6 +6,8 @@
 //! message does not tell its size, or tells one that is hard to believe.
 
 mod deflate;
+#[doc(hidden)]
+pub mod fuzz;
 mod unpack;
 
 use std::cell::RefCell;

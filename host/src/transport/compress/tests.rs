@@ -146,3 +146,10 @@ fn a_zstd_window_beyond_what_the_format_asks_for_is_refused() {
     encoder.write_all(&[1; 100]).unwrap();
     assert!(matches!(unpack(Codec::Zstd, &encoder.finish().unwrap(), 1 << 20), Err(DecompressError::Malformed(..))));
 }
+
+#[test]
+fn the_fuzz_corpus_holds() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus/decompress");
+    let files = std::fs::read_dir(corpus).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+    assert!(files.map(|input| fuzz::decompress(&input)).count() >= 10, "the corpus is part of the tree");
+}
