@@ -34,7 +34,7 @@ impl App {
     }
 
     fn node() -> Option<Self> {
-        let register = cache().join("node/node_modules/@opentelemetry/auto-instrumentations-node/register.js");
+        let register = cache().join("node/node_modules/@opentelemetry/auto-instrumentations-node/dist/register.cjs");
         let (true, Some(node)) = (register.is_file(), program("NODE_BIN", "node")) else {
             skipped("no Node with OpenTelemetry; make it with .ci/node.sh");
             return None;
@@ -53,8 +53,8 @@ impl App {
         };
         let mut command = Command::new(java);
         command.arg(format!("-javaagent:{}", agent.display())).args(["-XX:TieredStopAtLevel=1", "-Xmx256m"]);
-        // Compiled when it is run.
-        command.arg(source("java/App.java"));
+        // Compiled when it is run, by what the agent would take for a tool of the JDK.
+        command.arg(source("java/App.java")).env("OTEL_JAVAAGENT_ENABLED", "true");
         Some(Self { command, language: "java" })
     }
 }

@@ -21,8 +21,7 @@ fn the_health_check_answers_as_the_collectors_does() {
     assert_eq!(answer.header("content-type"), Some("application/json"));
     let body: Value = serde_json::from_str(answer.text()).unwrap();
     assert_eq!(body["status"], "Server available");
-    let exact =
-        r#"^\{"status":"Server available","upSince":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z","uptime":"[\d.]+(?:µs|ms|s)"\}$"#;
+    let exact = r#"^\{"status":"Server available","upSince":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z","uptime":"[\d.]+(?:µs|ms|s)"\}$"#;
     assert!(Regex::new(exact).unwrap().is_match(answer.text()), "{}", answer.text());
     assert_eq!(Call::get(collector.health_address(), "/other").status, 404);
     collector.finish();
