@@ -4,12 +4,11 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;
 use serde_json::{Value, json};
 
 use crate::support::proto::framed;
-use crate::support::send::{Call, EXPORT, PROTOBUF, idle_connection};
+use crate::support::send::{Call, PROTOBUF, export_call, http2, idle_connection, whole};
 use crate::support::spans::spans;
 use crate::support::{Collector, Setup, Sink, request, runtime, wait_for};
 
@@ -55,13 +54,8 @@ fn a_socket_in_use_is_left_alone() {
 
 /// An HTTP/2 connection that has made one call; answers when the other side has ended it.
 async fn connection_after_a_call(address: SocketAddr) -> impl Future<Output = ()> {
-    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let body = http_body_util::Full::new(bytes::Bytes::from(framed(&message())));
-    let call = http::Request::post(format!("http://{address}{EXPORT}")).header("content-type", "application/grpc");
-    let answer = sender.send_request(call.body(body).unwrap()).await.unwrap();
+    let (mut sender, connection) = http2(address).await;
+    let answer = sender.send_request(export_call(whole(framed(&message())))).await.unwrap();
     assert_eq!(answer.status(), 200);
     async move {
         let _ended = connection.await;
@@ -94,9 +88,7 @@ fn what_is_under_way_on_an_old_connection_is_answered() {
     sink.wait(1);
     // A younger connection is ended meanwhile, so the clock has run for the older one too.
     runtime().block_on(async {
-        let stream = tokio::net::TcpStream::connect(collector.grpc()).await.unwrap();
-        let handshake = hyper::client::conn::http2::handshake::<_, _, http_body_util::Empty<bytes::Bytes>>;
-        let (_sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        let (_sender, connection) = http2(collector.grpc()).await;
         let _ended = tokio::time::timeout(Duration::from_secs(20), connection).await.expect("it is ended");
     });
     assert!(!pending.is_answered());
@@ -125,6 +117,14 @@ fn exchange(stream: &mut TcpStream, extra: &str) -> String {
 
 #[test]
 fn connections_of_http_are_kept_or_not_as_the_config_says() {
+    let collector = Setup::new().exporter("debug", json!({})).start();
+    let mut stream = idle_connection(collector.http());
+    for _ in 0..3 {
+        collector.offer(1);
+        assert!(exchange(&mut stream, "").starts_with("HTTP/1.1 200 OK\r\n"), "the next request has its turn");
+    }
+    drop(stream);
+    collector.finish();
     let collector = with("http.keep_alives_enabled", json!(false));
     let mut stream = idle_connection(collector.http());
     collector.offer(1);
@@ -184,16 +184,13 @@ fn a_flood_of_headers_is_refused_and_nobody_else_notices() {
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     }
     runtime().block_on(async {
-        let stream = tokio::net::TcpStream::connect(collector.grpc()).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        let mut call = http::Request::post(format!("http://x{EXPORT}")).header("content-type", "application/grpc");
+        let (mut sender, _connection) = http2(collector.grpc()).await;
+        let mut call = export_call(whole(""));
         for number in 0..200 {
-            call = call.header(format!("x-{number}"), "y".repeat(1000));
+            let name: http::HeaderName = format!("x-{number}").parse().unwrap();
+            call.headers_mut().insert(name, "y".repeat(1000).parse().unwrap());
         }
-        let body = http_body_util::Empty::<bytes::Bytes>::new();
-        match sender.send_request(call.body(body).unwrap()).await {
+        match sender.send_request(call).await {
             Ok(answer) => assert_eq!(answer.status(), 431),
             Err(error) => assert!(!error.is_parse(), "{error}"),
         }
@@ -214,14 +211,14 @@ fn ten_thousand_streams_that_wait_hold_nobody_up_and_take_little_memory() {
     let mut bodies = vec![];
     runtime().block_on(async {
         for _ in 0..10 {
-            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-            let (mut sender, connection) =
-                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-            connections.push(tokio::spawn(connection));
+            let (mut sender, connection) = http2(address).await;
+            connections.push(connection);
+            // By its answer the client knows how many streams it may open.
+            collector.offer(1);
+            sender.send_request(export_call(whole(framed(&message())))).await.unwrap();
             for _ in 0..1000 {
                 let (pieces, body) = crate::support::send::pieces();
-                let call = http::Request::post(format!("http://{address}{EXPORT}"));
-                let call = call.header("content-type", "application/grpc").body(body).unwrap();
+                let call = export_call(body);
                 // A claim of a mebibyte, and a byte of it.
                 pieces.send(vec![0, 0, 16, 0, 0, 10]);
                 connections.push(tokio::spawn({
@@ -250,14 +247,9 @@ fn more_streams_than_a_connection_may_have_wait_for_their_turn() {
     collector.offer(5);
     let address = collector.grpc();
     runtime().block_on(async {
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let (sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
+        let (sender, _connection) = http2(address).await;
         let call = || {
-            let body = http_body_util::Full::new(bytes::Bytes::from(framed(&message())));
-            let call = http::Request::post(format!("http://{address}{EXPORT}"));
-            let call = call.header("content-type", "application/grpc").body(body).unwrap();
+            let call = export_call(whole(framed(&message())));
             let mut sender = sender.clone();
             async move {
                 sender.ready().await.unwrap();
@@ -285,14 +277,10 @@ fn reset_floods_end_the_connection_and_nothing_else() {
     let collector = with("grpc", json!({"endpoint": "127.0.0.1:0"}));
     let address = collector.grpc();
     runtime().block_on(async {
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-        let connection = tokio::spawn(connection);
+        let (mut sender, connection) = http2(address).await;
         for _ in 0..5000 {
             let (_pieces, body) = crate::support::send::pieces();
-            let call = http::Request::post(format!("http://{address}{EXPORT}"));
-            let call = call.header("content-type", "application/grpc").body(body).unwrap();
+            let call = export_call(body);
             if sender.ready().await.is_err() {
                 break;
             }

@@ -7,7 +7,7 @@ use serde_json::json;
 use tonic::Code;
 
 use crate::support::proto::{frame, framed};
-use crate::support::send::{Call, GrpcAnswer};
+use crate::support::send::{Call, GrpcAnswer, export_call, http2, whole};
 use crate::support::spans::spans;
 use crate::support::{Collector, Reply, Setup, Sink, request};
 
@@ -91,23 +91,16 @@ fn the_calls_deadline_ends_the_wait_for_the_destination() {
 
 #[test]
 fn calls_on_one_connection_are_handled_at_once() {
-    use hyper_util::rt::{TokioExecutor, TokioIo};
     let sink = Sink::start();
     sink.answer_next([Reply::Hold]);
     let collector = Setup::line(&sink).start();
-    let address = collector.grpc();
     collector.offer(2);
     crate::support::runtime().block_on(async {
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let (sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
+        let (sender, _connection) = http2(collector.grpc()).await;
         let call = || {
-            let body = http_body_util::Full::new(bytes::Bytes::from(framed(&message())));
-            let request = http::Request::post(format!("http://{address}{}", crate::support::send::EXPORT));
-            let request = request.header("content-type", "application/grpc").body(body).unwrap();
+            let call = export_call(whole(framed(&message())));
             let mut sender = sender.clone();
-            async move { sender.send_request(request).await.unwrap() }
+            async move { sender.send_request(call).await.unwrap() }
         };
         let first = tokio::spawn(call());
         while sink.received().is_empty() {

@@ -119,29 +119,3 @@ fn overload_is_told_with_the_destinations_retry_after() {
     assert_eq!(collector.send(&request(spans(1))).details.retry_info(), retry);
     collector.finish();
 }
-
-#[test]
-fn a_connection_is_kept_for_the_next_request() {
-    use std::io::{Read as _, Write as _};
-    let collector = discarding();
-    let mut stream = crate::support::send::idle_connection(collector.http());
-    for _ in 0..3 {
-        let body = message();
-        collector.offer(1);
-        let head = format!(
-            "POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(&body).unwrap();
-        let mut answer = vec![];
-        while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            answer.push(byte[0]);
-        }
-        assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
-    }
-    drop(stream);
-    collector.finish();
-}

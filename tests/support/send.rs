@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
+use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
@@ -31,7 +32,7 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-type Body = BoxBody<Bytes, std::io::Error>;
+pub type Body = BoxBody<Bytes, std::io::Error>;
 
 /// What a gRPC call came to.
 #[derive(Debug, Clone)]
@@ -145,7 +146,7 @@ pub fn pieces() -> (Pieces, Body) {
     (Pieces(sender), BodyExt::boxed(StreamBody::new(stream)))
 }
 
-fn whole(content: impl Into<Bytes>) -> Body {
+pub fn whole(content: impl Into<Bytes>) -> Body {
     Full::new(content.into()).map_err(|never| match never {}).boxed()
 }
 
@@ -290,6 +291,20 @@ impl Call {
         request.headers_mut().insert("host", host);
         sender.send_request(request).await.expect("there is a response")
     }
+}
+
+/// An HTTP/2 connection for calls of one's own making, and its end.
+pub async fn http2(address: SocketAddr) -> (SendRequest<Body>, JoinHandle<hyper::Result<()>>) {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (sender, connection) = handshake.await.unwrap();
+    (sender, runtime().spawn(connection))
+}
+
+/// A call of the trace service to be made on such a connection.
+pub fn export_call(body: Body) -> http::Request<Body> {
+    let call = http::Request::post(format!("http://collector.test{EXPORT}"));
+    call.header("content-type", "application/grpc").body(body).unwrap()
 }
 
 async fn http_answer(response: Response<Incoming>) -> HttpAnswer {

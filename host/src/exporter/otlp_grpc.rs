@@ -15,13 +15,14 @@ use tonic::{Code, Status};
 use super::answer::{self, Failure};
 use super::backends::Backends;
 use super::sending::{Destination, Drain, Sending};
+use super::settings::read_compression;
 use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, pack, root_cause};
 use crate::component::{Authorizer, BoxFuture, ConsumeError, Exporter, Id, Outcome};
 use crate::config::Section;
 use crate::telemetry::ExporterMetrics;
 use crate::traces::{PREFIX, Parcel};
 use crate::transport::body::Ready;
-use crate::transport::compress::{Codec, Compression};
+use crate::transport::compress::Codec;
 use crate::transport::connect::{Connector, Target};
 use crate::transport::tls::{ClientTls, TlsError, TlsSettings};
 
@@ -104,8 +105,7 @@ pub fn read(mut section: Section<'_>) -> Option<GrpcSettings> {
         }
         url
     });
-    let codec = Codec::of_grpc(section.choice_or("compression", &["gzip", "zstd", "snappy", "none", ""], "gzip"));
-    let compression = codec.map(|codec| Compression { codec, level: None });
+    let compression = read_compression(&mut section, &["gzip", "zstd", "snappy"], Codec::of_grpc);
     let client = ClientSettings::read(&mut section, url, tls, compression, Duration::from_secs(5));
     let takes_turns =
         section.choice_or("balancer_name", &["round_robin", "pick_first", ""], "round_robin") != "pick_first";

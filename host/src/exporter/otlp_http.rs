@@ -15,13 +15,14 @@ use tokio::sync::Semaphore;
 use super::answer::{self, Failure};
 use super::backends::HttpClient;
 use super::sending::{Destination, Drain, Sending};
+use super::settings::read_compression;
 use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, pack, root_cause};
 use crate::component::{Authorizer, BoxFuture, ConsumeError, Exporter, Id, Outcome};
 use crate::config::{Section, Toggle};
 use crate::telemetry::ExporterMetrics;
 use crate::traces::{Parcel, encode_request};
 use crate::transport::body::Ready;
-use crate::transport::compress::{Codec, Compression};
+use crate::transport::compress::Codec;
 use crate::transport::connect::{Connector, Target};
 use crate::transport::status::parse_retry_after;
 use crate::transport::tls::{ClientTls, TlsError, TlsSettings};
@@ -47,7 +48,8 @@ pub fn read(mut section: Section<'_>) -> Option<HttpSettings> {
         section.ignore(other_signal);
     }
     let tls = TlsSettings::read(section.section("tls"));
-    let compression = read_compression(&mut section);
+    let names: Vec<&str> = Codec::http_names().collect();
+    let compression = read_compression(&mut section, &names, Codec::of_http);
     let json = section.choice_or("encoding", &["proto", "json"], "proto") == "json";
     let client = ClientSettings::read(&mut section, url, tls, compression, Duration::from_secs(30));
     let some = |duration: Option<Duration>| duration.filter(|duration| !duration.is_zero());
@@ -89,32 +91,6 @@ fn read_url(section: &mut Section<'_>) -> Option<Uri> {
         section.problem_at(key, message, "write a URL, such as `http://tempo:4318`");
     }
     url
-}
-
-fn read_compression(section: &mut Section<'_>) -> Option<Compression> {
-    let names: Vec<&str> = Codec::http_names().chain(["none", ""]).collect();
-    let codec = Codec::of_http(section.choice_or("compression", &names, "gzip"));
-    let level = section.section("compression_params").and_then(|mut section| {
-        let level = section.i64("level").filter(|level| *level != 0);
-        // Go's scale; its values below zero ask for a default or a variant of it.
-        let range = match codec {
-            Some(Codec::Gzip | Codec::Zlib | Codec::Deflate) => -2..=9,
-            Some(Codec::Zstd) => 1..=22,
-            _ => 0..=0,
-        };
-        if level.is_some_and(|level| !range.contains(&level)) {
-            let shown = codec.map_or("no compression", Codec::http_name);
-            let hint = match codec {
-                Some(Codec::Gzip | Codec::Zlib | Codec::Deflate) => "choose from 1 (fast) to 9 (small)",
-                Some(Codec::Zstd) => "choose from 1 (fast) to 22 (small)",
-                _ => "remove it",
-            };
-            section.problem_at("level", format!("is no level of {shown}"), hint);
-        }
-        section.finish();
-        level.filter(|level| *level > 0).and_then(|level| i32::try_from(level).ok())
-    });
-    codec.map(|codec| Compression { codec, level })
 }
 
 pub struct OtlpHttpExporter {

@@ -8,7 +8,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::SendingSettings;
 use crate::config::{Reference, Section};
-use crate::transport::compress::Compression;
+use crate::transport::compress::{Codec, Compression};
 use crate::transport::proxy::{self, Proxies};
 use crate::transport::tls::TlsSettings;
 
@@ -103,6 +103,37 @@ impl ClientSettings {
 /// Answers are small.
 const WINDOW: u32 = 1 << 20;
 const HEADER_LIST: u32 = 64 << 10;
+
+/// `compression` by the names that the protocol has for it, and `compression_params`.
+pub(super) fn read_compression(
+    section: &mut Section<'_>,
+    names: &[&'static str],
+    codec: impl Fn(&str) -> Option<Codec>,
+) -> Option<Compression> {
+    let names: Vec<&str> = names.iter().copied().chain(["none", ""]).collect();
+    let codec = codec(section.choice_or("compression", &names, "gzip"));
+    let level = section.section("compression_params").and_then(|mut section| {
+        let level = section.i64("level").filter(|level| *level != 0);
+        // Go's scale; its values below zero ask for a default or a variant of it.
+        let range = match codec {
+            Some(Codec::Gzip | Codec::Zlib | Codec::Deflate) => -2..=9,
+            Some(Codec::Zstd) => 1..=22,
+            _ => 0..=0,
+        };
+        if level.is_some_and(|level| !range.contains(&level)) {
+            let shown = codec.map_or("no compression", Codec::http_name);
+            let hint = match codec {
+                Some(Codec::Gzip | Codec::Zlib | Codec::Deflate) => "choose from 1 (fast) to 9 (small)",
+                Some(Codec::Zstd) => "choose from 1 (fast) to 22 (small)",
+                _ => "remove it",
+            };
+            section.problem_at("level", format!("is no level of {shown}"), hint);
+        }
+        section.finish();
+        level.filter(|level| *level > 0).and_then(|level| i32::try_from(level).ok())
+    });
+    codec.map(|codec| Compression { codec, level })
+}
 
 fn read_auth(section: &mut Section<'_>) -> Option<Reference> {
     let mut auth = section.section("auth")?;

@@ -24,7 +24,7 @@ use crate::config::{Problem, Section};
 use crate::telemetry::Metrics;
 use crate::transport::body::Ready;
 use crate::transport::listen::{ConnectionSettings, Listener, Server, Versions};
-use crate::transport::server_tls::{ServerTls, ServerTlsSettings};
+use crate::transport::tls::{ServerTls, ServerTlsSettings};
 
 /// What the pages tell of the collector as it was built.
 pub struct Overview {

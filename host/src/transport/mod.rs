@@ -9,7 +9,6 @@ mod connection;
 pub mod fetch;
 pub mod listen;
 pub mod proxy;
-pub mod server_tls;
 pub mod status;
 mod stream;
 pub mod tls;

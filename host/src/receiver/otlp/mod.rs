@@ -18,7 +18,7 @@ use crate::telemetry::{Metrics, ReceiverMetrics};
 use crate::traces::{Batch, Context, Message, WireError, countable_spans};
 use crate::transport::budget::Budget;
 use crate::transport::listen::{Listener, Server};
-use crate::transport::server_tls::ServerTls;
+use crate::transport::tls::ServerTls;
 use crate::transport::tls::TlsError;
 
 /// Why a request was not accepted, before a protocol puts it in its words.
@@ -134,7 +134,7 @@ struct Port {
 }
 
 /// A file of a protocol that cannot be used, with the settings that name it.
-pub type TlsProblem = (crate::transport::server_tls::ServerTlsSettings, TlsError);
+pub type TlsProblem = (crate::transport::tls::ServerTlsSettings, TlsError);
 
 impl OtlpReceiver {
     /// Reads the files that `tls` names. `authenticators` are those that the two

@@ -9,7 +9,7 @@ use super::cors::Cors;
 use crate::config::{Reference, Section, Toggle};
 use crate::transport::compress::Codec;
 use crate::transport::listen::{ConnectionSettings, Versions};
-use crate::transport::server_tls::ServerTlsSettings;
+use crate::transport::tls::ServerTlsSettings;
 
 #[derive(Debug, Clone)]
 pub struct OtlpSettings {

@@ -1,21 +1,17 @@
 //! TLS towards destinations, from the Collector's `tls` keys.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion,
-};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::server_tls::{GROUPS, SUITES, read_named, read_versions};
+use super::{Cryptography, Pem, TlsError, certificates, pem, private_key};
 use crate::config::Section;
 
 /// The `tls` section of a client.
@@ -29,31 +25,9 @@ pub struct TlsSettings {
     cert: Option<Pem>,
     key: Option<Pem>,
     with_system_roots: bool,
-    versions: Vec<&'static SupportedProtocolVersion>,
-    suites: Vec<SupportedCipherSuite>,
-    groups: Vec<&'static dyn SupportedKxGroup>,
+    cryptography: Cryptography,
     /// Files are read again after so long, for the connections that follow.
     reload_interval: Option<Duration>,
-}
-
-#[derive(Debug, Clone)]
-pub(super) enum Pem {
-    File(PathBuf),
-    Text(String),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    #[error("`{0}` cannot be read")]
-    Read(PathBuf, #[source] std::io::Error),
-    #[error("`{0}` holds no PEM that can be used: {1}")]
-    Pem(&'static str, String),
-    #[error("the system has no certificates to trust, and `ca_file` is not set")]
-    NoRoots,
-    #[error("`{0}` cannot be called")]
-    Endpoint(String),
-    #[error("TLS cannot be set up")]
-    Rustls(#[from] rustls::Error),
 }
 
 impl TlsSettings {
@@ -67,13 +41,9 @@ impl TlsSettings {
             cert: pem(&mut section, "cert_file", "cert_pem"),
             key: pem(&mut section, "key_file", "key_pem"),
             with_system_roots: section.boolean_or("include_system_ca_certs_pool", false),
-            versions: read_versions(&mut section),
-            suites: read_named(&mut section, "cipher_suites", &SUITES, "is no cipher suite that is spoken here"),
-            groups: read_named(&mut section, "curve_preferences", &GROUPS, "is no curve that is spoken here"),
+            cryptography: Cryptography::read(&mut section),
             reload_interval: section.duration("reload_interval").filter(|interval| !interval.is_zero()),
         };
-        section.ignore("include_insecure_cipher_suites");
-        section.refuse("tpm", "keys in a TPM cannot be used", "give the key as a file: `key_file`");
         if settings.server_name.as_ref().is_some_and(|name| ServerName::try_from(name.as_str()).is_err()) {
             section.problem_at("server_name_override", "is no host name", "");
         }
@@ -89,33 +59,12 @@ impl TlsSettings {
         self.insecure && self.ca.is_none()
     }
 
-    /// For a connector that asks for TLS settings and will never use them.
-    pub fn unused() -> Self {
-        Self { insecure_skip_verify: true, ..Self::default() }
-    }
-
-    /// What rustls needs, for a client that offers protocols by itself.
-    pub fn client(&self) -> Result<ClientConfig, TlsError> {
-        self.config(&[])
-    }
-
     /// What rustls needs. The system's roots are read only here, because reading
     /// them takes longer than all the rest of a start.
     fn config(&self, protocols: &[&[u8]]) -> Result<ClientConfig, TlsError> {
-        let mut provider: CryptoProvider = ring::default_provider();
-        if !self.suites.is_empty() {
-            provider.cipher_suites.retain(|suite| suite.tls13().is_some() || self.suites.contains(suite));
-        }
-        if !self.groups.is_empty() {
-            provider.kx_groups.clone_from(&self.groups);
-        }
-        let provider = Arc::new(provider);
+        let provider = self.cryptography.provider();
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
-        let builder = if self.versions.is_empty() {
-            builder.with_safe_default_protocol_versions()?
-        } else {
-            builder.with_protocol_versions(&self.versions)?
-        };
+        let builder = builder.with_protocol_versions(&self.cryptography.versions)?;
         let builder = if self.insecure_skip_verify {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Trusting(provider)))
         } else {
@@ -124,8 +73,7 @@ impl TlsSettings {
         let mut config = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => {
                 let chain = certificates("cert_file", cert)?;
-                let key = PrivateKeyDer::from_pem_slice(&key.bytes()?)
-                    .map_err(|error| TlsError::Pem("key_file", error.to_string()))?;
+                let key = private_key(key)?;
                 builder.with_client_auth_cert(chain, key)?
             }
             _ => builder.with_no_client_auth(),
@@ -191,36 +139,6 @@ impl ClientTls {
             }
         }
         Arc::clone(&loaded.0)
-    }
-}
-
-impl Pem {
-    pub(super) fn bytes(&self) -> Result<Vec<u8>, TlsError> {
-        match self {
-            Self::Text(text) => Ok(text.clone().into_bytes()),
-            Self::File(path) => read(path),
-        }
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|error| TlsError::Read(path.to_owned(), error))
-}
-
-pub(super) fn pem(section: &mut Section<'_>, file: &str, text: &str) -> Option<Pem> {
-    let (path, inline) = (section.text(file), section.text(text));
-    if path.is_some() && inline.is_some() {
-        section.problem_at(text, format!("stands beside `{file}`"), "set one of the two");
-    }
-    path.map(|path| Pem::File(path.into())).or_else(|| inline.map(Pem::Text))
-}
-
-pub(super) fn certificates(key: &'static str, pem: &Pem) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem.bytes()?).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(TlsError::Pem(key, "there is no certificate in it".into())),
-        Err(error) => Err(TlsError::Pem(key, error.to_string())),
     }
 }
 

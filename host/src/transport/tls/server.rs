@@ -6,15 +6,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
+use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-use super::listen::Versions;
-use super::tls::{Pem, TlsError, certificates, pem};
+use super::super::listen::Versions;
+use super::{Cryptography, Pem, TlsError, certificates, pem, private_key};
 use crate::config::{Position, Problem, Section};
 
 /// The `tls` section of a server.
@@ -26,30 +23,12 @@ pub struct ServerTlsSettings {
     /// Whether a changed `client_ca_file` counts at once.
     reload_client_ca: bool,
     with_system_roots: bool,
-    versions: Vec<&'static SupportedProtocolVersion>,
-    suites: Vec<SupportedCipherSuite>,
-    groups: Vec<&'static dyn SupportedKxGroup>,
+    cryptography: Cryptography,
     /// The certificate's files are read again after so long; `None` is never.
     reload_interval: Option<Duration>,
     path: String,
     at: Option<Position>,
 }
-
-/// TLS 1.2's suites that can be chosen, with Go's names; those of 1.3 cannot be, there either.
-pub(super) const SUITES: [(&str, SupportedCipherSuite); 6] = [
-    ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", ring::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
-    ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", ring::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384),
-    (
-        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-        ring::cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-    ),
-    ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", ring::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256),
-    ("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", ring::cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384),
-    ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", ring::cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256),
-];
-
-pub(super) const GROUPS: [(&str, &dyn SupportedKxGroup); 3] =
-    [("X25519", ring::kx_group::X25519), ("P256", ring::kx_group::SECP256R1), ("P384", ring::kx_group::SECP384R1)];
 
 impl ServerTlsSettings {
     /// `None` where the section says `key:` and nothing more, or something wrong.
@@ -61,12 +40,8 @@ impl ServerTlsSettings {
         let _ = pem(&mut section, "ca_file", "ca_pem");
         let reload_client_ca = section.boolean_or("client_ca_file_reload", false);
         let with_system_roots = section.boolean_or("include_system_ca_certs_pool", false);
-        let versions = read_versions(&mut section);
-        let suites = read_named(&mut section, "cipher_suites", &SUITES, "is no cipher suite that is spoken here");
-        let groups = read_named(&mut section, "curve_preferences", &GROUPS, "is no curve that is spoken here");
-        section.ignore("include_insecure_cipher_suites");
+        let cryptography = Cryptography::read(&mut section);
         let reload_interval = section.duration("reload_interval").filter(|interval| !interval.is_zero());
-        section.refuse("tpm", "keys in a TPM cannot be used", "give the key as a file: `key_file`");
         if cert.is_none() || key.is_none() {
             let hint = "set `cert_file` and `key_file`, or remove `tls` to speak without TLS";
             section.problem("has no certificate and key", hint);
@@ -79,9 +54,7 @@ impl ServerTlsSettings {
             client_ca,
             reload_client_ca,
             with_system_roots,
-            versions,
-            suites,
-            groups,
+            cryptography,
             reload_interval,
             path,
             at,
@@ -99,16 +72,9 @@ impl ServerTlsSettings {
     }
 
     fn config(&self, versions: Versions) -> Result<ServerConfig, TlsError> {
-        let mut provider: CryptoProvider = ring::default_provider();
-        if !self.suites.is_empty() {
-            provider.cipher_suites.retain(|suite| suite.tls13().is_some() || self.suites.contains(suite));
-        }
-        if !self.groups.is_empty() {
-            provider.kx_groups.clone_from(&self.groups);
-        }
-        let provider = Arc::new(provider);
-        let builder =
-            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&self.versions)?;
+        let provider = self.cryptography.provider();
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&self.cryptography.versions)?;
         let builder = match &self.client_ca {
             None => builder.with_no_client_auth(),
             Some(ca) => {
@@ -124,8 +90,7 @@ impl ServerTlsSettings {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let key = PrivateKeyDer::from_pem_slice(&self.key.bytes()?)
-            .map_err(|error| TlsError::Pem("key_file", error.to_string()))?;
+        let key = private_key(&self.key)?;
         let mut config = builder.with_single_cert(certificates("cert_file", &self.cert)?, key)?;
         config.alpn_protocols = match versions {
             Versions::Http2 => vec![b"h2".to_vec()],
@@ -141,44 +106,6 @@ impl ServerTlsSettings {
         };
         self.client_ca.as_ref().filter(|_| self.reload_client_ca).and_then(stamp)
     }
-}
-
-pub(super) fn read_versions(section: &mut Section<'_>) -> Vec<&'static SupportedProtocolVersion> {
-    let mut bound = |key: &str, usual: u8| match section.text(key).as_deref() {
-        None | Some("") => usual,
-        Some("1.2") => 2,
-        Some("1.3") => 3,
-        Some("1.0" | "1.1") if key == "min_version" => {
-            let hint = "write `1.2`: every client of the last ten years speaks it";
-            section.warning_at(key, "TLS 1.0 and 1.1 are not spoken here: 1.2 is the least", hint);
-            usual
-        }
-        Some(other) => {
-            section.problem_at(key, format!("`{other}` is no TLS version"), "write `1.2` or `1.3`, in quotes");
-            usual
-        }
-    };
-    let (least, most) = (bound("min_version", 2), bound("max_version", 3));
-    if least > most {
-        section.problem_at("max_version", "is below `min_version`", "");
-    }
-    let all = [(2, &rustls::version::TLS12), (3, &rustls::version::TLS13)];
-    all.into_iter().filter(|(version, _)| (least..=most).contains(version)).map(|(_, version)| version).collect()
-}
-
-/// What a list of names means; a name that means nothing is reported.
-pub(super) fn read_named<T: Copy>(section: &mut Section<'_>, key: &str, known: &[(&str, T)], unknown: &str) -> Vec<T> {
-    let mut found = vec![];
-    for name in section.texts_or(key, &[]) {
-        match known.iter().find(|(known, _)| *known == name) {
-            Some((_, value)) => found.push(*value),
-            None => {
-                let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-                section.problem_at(key, format!("`{name}` {unknown}"), format!("choose from {}", names.join(", ")));
-            }
-        }
-    }
-    found
 }
 
 /// What `client_ca_file` was when it was read last.
