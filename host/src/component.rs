@@ -38,6 +38,28 @@ pub trait Processor: Send + Sync {
 /// Hands spans to a destination; `Ok` when the destination has them.
 pub trait Exporter: Send + Sync {
     fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>>;
+
+    /// What it takes, for those who can choose what to hand it.
+    fn room(&self) -> Room {
+        Room::default()
+    }
+}
+
+/// What an exporter takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// A parcel with more spans is refused.
+    pub spans: usize,
+    /// So is one of more bytes.
+    pub bytes: usize,
+    /// More parcels of one batch than this are better handed over one after the other.
+    pub at_once: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { spans: usize::MAX, bytes: usize::MAX, at_once: 10 }
+    }
 }
 
 /// What a good answer still has to say: the spans that were not taken, whose

@@ -15,7 +15,7 @@ use crate::exporter::file::{self, FileExporter, FileSettings};
 use crate::exporter::nop::{self as nop_exporter, NopExporter};
 use crate::exporter::otlp_grpc::{self, GrpcSettings, OtlpGrpcExporter};
 use crate::exporter::otlp_http::{self, HttpSettings, OtlpHttpExporter};
-use crate::exporter::{ClientSettings, Drain};
+use crate::exporter::{Batching, BatchingSettings, ClientSettings, Drain, SendingSettings};
 use crate::extension::FileError;
 use crate::extension::basic_auth::{BasicAuthClient, BasicAuthServer, BasicAuthSettings};
 use crate::extension::bearer_token::{BearerToken, BearerTokenSettings};
@@ -30,7 +30,7 @@ use crate::telemetry::Metrics;
 use crate::transport::tls::TlsError;
 
 pub const RECEIVERS: &[&str] = &["nop", "otlp"];
-pub const PROCESSORS: &[&str] = &["wasm"];
+pub const PROCESSORS: &[&str] = &["batch", "wasm"];
 pub const EXPORTERS: &[&str] = &["debug", "file", "nop", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
 pub const CONNECTORS: &[&str] = &["forward"];
 pub const EXTENSIONS: &[&str] =
@@ -43,7 +43,7 @@ pub const ALIASES: &[(&str, &str)] = &[("otlp", "otlp_grpc"), ("otlphttp", "otlp
 #[derive(Default)]
 pub struct Blueprint {
     pub receivers: HashMap<ComponentId, ReceiverSettings>,
-    pub processors: HashMap<ComponentId, PluginSettings>,
+    pub processors: HashMap<ComponentId, ProcessorSettings>,
     pub exporters: HashMap<ComponentId, ExporterSettings>,
     pub extensions: HashMap<ComponentId, ExtensionSettings>,
 }
@@ -51,6 +51,12 @@ pub struct Blueprint {
 pub enum ReceiverSettings {
     Nop,
     Otlp(Box<OtlpSettings>),
+}
+
+pub enum ProcessorSettings {
+    /// It is no step on the way: it makes batches in front of the exporters.
+    Batch(BatchingSettings),
+    Plugin(PluginSettings),
 }
 
 pub enum ExporterSettings {
@@ -100,10 +106,15 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
         blueprint.receivers.insert(component.id.clone(), settings);
     }
     for (component, section) in sections(&config.processors, problems) {
-        match component.id.kind.as_str() {
-            "wasm" => drop(blueprint.processors.insert(component.id.clone(), PluginSettings::read(section))),
-            _ => unknown("processor", component, PROCESSORS, problems),
-        }
+        let settings = match component.id.kind.as_str() {
+            "batch" => ProcessorSettings::Batch(BatchingSettings::read_processor(section)),
+            "wasm" => ProcessorSettings::Plugin(PluginSettings::read(section)),
+            _ => {
+                unknown("processor", component, PROCESSORS, problems);
+                continue;
+            }
+        };
+        blueprint.processors.insert(component.id.clone(), settings);
     }
     for (component, section) in sections(&config.exporters, problems) {
         let settings = match component.id.kind.as_str() {
@@ -281,17 +292,25 @@ pub fn exporter(
         let path = format!("{}.auth.authenticator", component.path);
         settings.auth.as_ref().map(|named| extensions.authorizer(&path, named)).transpose()
     };
+    let batched = |sending: &SendingSettings, exporter: Arc<dyn Exporter>| match sending.batching.clone() {
+        Some(batching) => Arc::new(Batching::new(batching, exporter, counters.clone(), None, drain.clone())),
+        None => exporter,
+    };
     Ok(match settings {
-        ExporterSettings::Debug(settings) => Arc::new(DebugExporter::new(id, settings, counters)),
-        ExporterSettings::File(settings) => Arc::new(FileExporter::new(id, settings, counters, drain)),
-        ExporterSettings::Nop => Arc::new(NopExporter { metrics: counters }),
+        ExporterSettings::Debug(settings) => Arc::new(DebugExporter::new(id, settings, counters.clone())),
+        ExporterSettings::File(settings) => Arc::new(FileExporter::new(id, settings, counters.clone(), drain.clone())),
+        ExporterSettings::Nop => Arc::new(NopExporter { metrics: counters.clone() }),
         ExporterSettings::Grpc(settings) => {
             let auth = client(&settings.client)?;
-            Arc::new(OtlpGrpcExporter::new(id, settings, auth, counters, drain).map_err(tls)?)
+            let sending = settings.client.sending.clone();
+            let exporter = OtlpGrpcExporter::new(id, settings, auth, counters.clone(), drain.clone()).map_err(tls)?;
+            batched(&sending, Arc::new(exporter))
         }
         ExporterSettings::Http(settings) => {
             let auth = client(&settings.client)?;
-            Arc::new(OtlpHttpExporter::new(id, settings, auth, counters, drain).map_err(tls)?)
+            let sending = settings.client.sending.clone();
+            let exporter = OtlpHttpExporter::new(id, settings, auth, counters.clone(), drain.clone()).map_err(tls)?;
+            batched(&sending, Arc::new(exporter))
         }
     })
 }

@@ -1,6 +1,7 @@
 //! The exporters' side of OTLP.
 
 mod answers;
+mod batching;
 mod keys;
 mod local;
 mod routes;
