@@ -50,7 +50,7 @@ pub struct Blueprint {
 
 pub enum ReceiverSettings {
     Nop,
-    Otlp(OtlpSettings),
+    Otlp(Box<OtlpSettings>),
 }
 
 pub enum ExporterSettings {
@@ -80,7 +80,7 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
                 nop_receiver::read(section);
                 ReceiverSettings::Nop
             }
-            "otlp" => ReceiverSettings::Otlp(OtlpSettings::read(section)),
+            "otlp" => ReceiverSettings::Otlp(Box::new(OtlpSettings::read(section))),
             _ => {
                 unknown("receiver", component, RECEIVERS, problems);
                 continue;

@@ -106,7 +106,7 @@ impl Graph {
                 let path = format!("{}.protocols.{name}.auth.authenticator", component.path);
                 extensions.authenticator(&path, named).map_err(|problem| problems.error(problem)).ok()
             });
-            match OtlpReceiver::new(id.clone(), settings, authenticators) {
+            match OtlpReceiver::new(id.clone(), *settings, authenticators) {
                 Ok(receiver) => receivers.push((id, receiver, Arc::new(FanOut(pipelines)) as _)),
                 Err(problem) => problems.error(problem.0.problem(&problem.1)),
             }
