@@ -100,6 +100,9 @@ pub struct Unauthenticated(pub &'static str);
 /// exporter's `auth.authenticator` names.
 pub trait Authorizer: Send + Sync {
     fn authorize(&self, headers: &mut http::HeaderMap, context: &Context) -> Result<(), ConsumeError>;
+
+    /// Whether what it adds is not for everyone on the way to read.
+    fn shows_secrets(&self) -> bool;
 }
 
 /// What an extension can do for receivers and exporters.

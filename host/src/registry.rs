@@ -21,8 +21,8 @@ use crate::extension::basic_auth::{BasicAuthClient, BasicAuthServer, BasicAuthSe
 use crate::extension::bearer_token::{BearerToken, BearerTokenSettings};
 use crate::extension::headers_setter::{HeadersSetter, HeadersSetterSettings};
 use crate::extension::health_check::HealthSettings;
-use crate::extension::pprof;
 use crate::extension::zpages::ZpagesSettings;
+use crate::extension::{Port, pprof};
 use crate::plugin::{Clockwork, LoadError, Module, PluginSettings};
 use crate::receiver::nop as nop_receiver;
 use crate::receiver::otlp::OtlpSettings;
@@ -69,6 +69,17 @@ pub enum ExtensionSettings {
     Zpages(ZpagesSettings),
     /// It does nothing here.
     Pprof,
+}
+
+impl ExtensionSettings {
+    /// The ports that it will open.
+    pub fn ports(&mut self) -> Vec<&mut Port> {
+        match self {
+            Self::Health(settings) => settings.0.iter_mut().map(|server| &mut server.port).collect(),
+            Self::Zpages(settings) => vec![&mut settings.port],
+            _ => vec![],
+        }
+    }
 }
 
 /// Reads every component's settings; what is wrong is in `problems`, all of it.

@@ -28,12 +28,12 @@ const GRPC_CODES: [Code; 16] = [
     Code::Unauthenticated,
 ];
 
-/// The specification's table.
-fn is_retryable(code: Code, has_retry_info: bool) -> bool {
+/// The specification's table. `lenient`: RESOURCE_EXHAUSTED is retried always, which is the default.
+fn is_retryable(code: Code, has_retry_info: bool, lenient: bool) -> bool {
     use Code::{Aborted, Cancelled, DataLoss, DeadlineExceeded, OutOfRange, ResourceExhausted, Unavailable};
     match code {
         Cancelled | DeadlineExceeded | Aborted | OutOfRange | Unavailable | DataLoss => true,
-        ResourceExhausted => has_retry_info,
+        ResourceExhausted => has_retry_info || lenient,
         _ => false,
     }
 }
@@ -52,24 +52,27 @@ fn without_retry(sink: &Sink) -> Collector {
 
 #[test]
 fn grpc_statuses_are_retried_as_the_specification_says() {
-    let sink = Sink::start();
-    let collector = Setup::line(&sink).start();
-    let mut expected = 0;
-    for code in GRPC_CODES {
-        for retry in [None, Some(Duration::from_millis(1))] {
-            sink.answer_next([Reply::Grpc { code: code as i32, message: "as told", retry }]);
-            let answer = collector.send(&request(spans(1)));
-            if is_retryable(code, retry.is_some()) {
-                answer.expect_ok();
-                expected += 2;
-            } else {
-                answer.expect(told(code), "as told");
-                expected += 1;
+    for lenient in [true, false] {
+        let sink = Sink::start();
+        let exporter = with(to(&sink), [("retry_on_failure.resource_exhausted", json!(lenient))]);
+        let collector = Setup::new().exporter("otlp", exporter).start();
+        let mut expected = 0;
+        for code in GRPC_CODES {
+            for retry in [None, Some(Duration::from_millis(1))] {
+                sink.answer_next([Reply::Grpc { code: code as i32, message: "as told", retry }]);
+                let answer = collector.send(&request(spans(1)));
+                if is_retryable(code, retry.is_some(), lenient) {
+                    answer.expect_ok();
+                    expected += 2;
+                } else {
+                    answer.expect(told(code), "as told");
+                    expected += 1;
+                }
+                assert_eq!(sink.received().len(), expected, "{code:?}, RetryInfo {retry:?}, {lenient}");
             }
-            assert_eq!(sink.received().len(), expected, "{code:?}, RetryInfo {retry:?}");
         }
+        collector.finish();
     }
-    collector.finish();
 }
 
 #[test]
@@ -80,7 +83,7 @@ fn without_retries_the_sender_hears_what_can_be_retried() {
         for retry in [None, Some(Duration::from_secs(3))] {
             sink.answer_next([Reply::Grpc { code: code as i32, message: "as told", retry }]);
             let answer = collector.send(&request(spans(1)));
-            if is_retryable(code, retry.is_some()) {
+            if is_retryable(code, retry.is_some(), true) {
                 answer.expect(Code::Unavailable, "as told");
                 assert_eq!(answer.details.retry_info(), retry, "{code:?}");
             } else {
@@ -102,7 +105,7 @@ fn http_senders_hear_the_status_that_fits() {
         Code::Unauthenticated => 401,
         Code::PermissionDenied => 403,
         Code::Unimplemented => 404,
-        code if is_retryable(code, false) => 503,
+        code if is_retryable(code, false, true) => 503,
         _ => 500,
     };
     for code in GRPC_CODES {
@@ -176,11 +179,13 @@ fn a_pause_that_the_destination_asks_for_is_kept() {
 fn partial_success(setup: Setup, sink: &Sink) {
     let mut collector = setup.start();
     sink.answer_next([Reply::Partial { rejected: 2, message: "two were too old" }]);
-    assert_eq!(collector.send(&request(spans(5))).expect_ok().partial_success, None);
+    let partial = collector.send(&request(spans(5))).expect_ok().partial_success.clone().unwrap();
+    assert_eq!((partial.rejected_spans, partial.error_message.as_str()), (2, "two were too old"));
     let line = collector.wait_for_log("two were too old");
     assert!(line.contains("\twarn\t") && line.contains("\"dropped_spans\": 2"), "{line}");
     sink.answer_next([Reply::Partial { rejected: 0, message: "a mere warning" }]);
-    collector.send(&request(spans(1))).expect_ok();
+    let partial = collector.send(&request(spans(1))).expect_ok().partial_success.clone().unwrap();
+    assert_eq!((partial.rejected_spans, partial.error_message.as_str()), (0, "a mere warning"));
     collector.wait_for_log("a mere warning");
     // A destination cannot reject more than it got.
     sink.answer_next([Reply::Partial { rejected: i64::MAX, message: "nonsense" }]);

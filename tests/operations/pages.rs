@@ -10,6 +10,7 @@ use crate::support::proto::{bytes, frame, framed};
 use crate::support::send::Call;
 use crate::support::sink::Down;
 use crate::support::spans::spans;
+use crate::support::tls::Authority;
 use crate::support::{Collector, Setup, Sink, plugin, request, to, wait_for};
 
 #[test]
@@ -20,8 +21,7 @@ fn the_health_check_answers_as_the_collectors_does() {
     assert_eq!(answer.header("content-type"), Some("application/json"));
     let body: Value = serde_json::from_str(answer.text()).unwrap();
     assert_eq!(body["status"], "Server available");
-    let exact =
-        r#"^\{"status":"Server available","upSince":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z","uptime":"[\d.]+m?s"\}$"#;
+    let exact = r#"^\{"status":"Server available","upSince":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z","uptime":"[\d.]+(?:µs|ms|s)"\}$"#;
     assert!(Regex::new(exact).unwrap().is_match(answer.text()), "{}", answer.text());
     assert_eq!(Call::get(collector.health_address(), "/other").status, 404);
     collector.finish();
@@ -137,6 +137,23 @@ fn a_collector_that_drains_says_that_it_stops() {
     sink.release();
     pending.answer().expect_ok();
     assert_eq!(collector.process.wait().code, Some(0));
+}
+
+#[test]
+fn pages_speak_tls_where_they_are_told_to() {
+    let authority = Authority::new();
+    let signed = authority.sign("probe.test");
+    let tls = json!({"cert_pem": signed.cert_pem, "key_pem": signed.key_pem});
+    let setup = || Setup::new().exporter("debug", json!({}));
+    let collector = setup().set("extensions.health_check.tls", tls).start();
+    let probe = Call::http(collector.health_address()).path("/").method(http::Method::GET);
+    let answer = probe.tls(authority.client(None, &["http/1.1"]), "probe.test").post("");
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("Server available"));
+    collector.finish();
+    let tls = json!({"cert_file": "/nowhere/cert.pem", "key_file": "/nowhere/key.pem"});
+    let log = setup().set("extensions.health_check.tls", tls).refused();
+    assert!(log.contains("error: extensions.health_check.tls: `/nowhere/key.pem` cannot be read"), "{log}");
 }
 
 #[test]

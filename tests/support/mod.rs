@@ -8,9 +8,11 @@ pub mod config;
 pub mod guests;
 pub mod metrics;
 pub mod proto;
+pub mod proxy;
 pub mod send;
 pub mod sink;
 pub mod spans;
+pub mod tempo;
 pub mod tls;
 
 use std::path::{Path, PathBuf};

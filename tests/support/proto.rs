@@ -104,3 +104,20 @@ pub fn gunzip(content: &[u8]) -> Vec<u8> {
     flate2::read::MultiGzDecoder::new(content).read_to_end(&mut out).unwrap();
     out
 }
+
+/// What a body holds that was packed so, by HTTP's name of the codec.
+pub fn unpack(codec: &str, content: &[u8]) -> Vec<u8> {
+    use std::io::Read as _;
+    let mut out = vec![];
+    match codec {
+        "" => out.extend_from_slice(content),
+        "gzip" => out = gunzip(content),
+        "zlib" | "deflate" => drop(flate2::read::ZlibDecoder::new(content).read_to_end(&mut out).unwrap()),
+        "zstd" => out = zstd::decode_all(content).unwrap(),
+        "snappy" => out = snap::raw::Decoder::new().decompress_vec(content).unwrap(),
+        "x-snappy-framed" => drop(snap::read::FrameDecoder::new(content).read_to_end(&mut out).unwrap()),
+        "lz4" => drop(lz4_flex::frame::FrameDecoder::new(content).read_to_end(&mut out).unwrap()),
+        other => panic!("a body is packed by `{other}`"),
+    }
+    out
+}

@@ -17,14 +17,16 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
 use prost::Message as _;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use super::proto::{Status, framed, gunzip};
-use super::send::PROTOBUF;
+use super::proto::{Status, framed, unpack};
+use super::send::{JSON, PROTOBUF};
 use super::spans::Request;
+use super::tempo::Tempo;
 use super::{runtime, wait_for};
 
 /// How the sink answers.
@@ -46,6 +48,18 @@ pub enum Reply {
         status: u16,
         message: &'static str,
         retry_after: Option<&'static str>,
+    },
+    /// A status in the words of either protocol.
+    Status {
+        grpc: i32,
+        http: u16,
+        message: String,
+        retry: Option<Duration>,
+    },
+    /// Sends elsewhere.
+    Redirect {
+        status: u16,
+        location: String,
     },
     /// A response of so many bytes.
     Huge(usize),
@@ -73,6 +87,11 @@ pub struct Received {
     /// The message's very bytes, without compression and gRPC's prefix.
     pub message: Vec<u8>,
     pub was_compressed: bool,
+    pub version: http::Version,
+    /// Whom the request was for: `:authority` or `Host`.
+    pub authority: String,
+    /// Which of the sink's connections it came over.
+    pub connection: usize,
 }
 
 impl Received {
@@ -100,6 +119,15 @@ struct State {
     received: Vec<Received>,
     usual: Reply,
     next: VecDeque<Reply>,
+    /// Answers by itself, where no reply was ordered.
+    tempo: Option<Tempo>,
+}
+
+impl Shared {
+    fn new() -> Arc<Self> {
+        let state = State { received: vec![], usual: Reply::Accept, next: VecDeque::new(), tempo: None };
+        Arc::new(Self { state: Mutex::new(state), released: watch::Sender::new(false) })
+    }
 }
 
 impl Drop for Sink {
@@ -147,14 +175,29 @@ impl Sink {
 
     fn on(listener: TcpListener, tls: Option<TlsAcceptor>) -> Self {
         let address = listener.local_addr().unwrap();
-        let state = State { received: vec![], usual: Reply::Accept, next: VecDeque::new() };
-        let shared = Arc::new(Shared { state: Mutex::new(state), released: watch::Sender::new(false) });
+        let shared = Shared::new();
         let task = runtime().spawn(serve(listener, tls, Arc::clone(&shared))).abort_handle();
         Self { address, shared, task }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// On a socket of the file system.
+    pub fn start_unix(path: &std::path::Path) -> Self {
+        let _inside = runtime().enter();
+        let listener = tokio::net::UnixListener::bind(path).unwrap();
+        let shared = Shared::new();
+        let task = runtime().spawn(serve_unix(listener, Arc::clone(&shared))).abort_handle();
+        Self { address: ([0, 0, 0, 0], 0).into(), shared, task }
+    }
+
+    /// A destination that answers as Tempo does.
+    pub fn tempo(tempo: Tempo) -> Self {
+        let sink = Self::start();
+        sink.state().tempo = Some(tempo);
+        sink
     }
 
     /// From now on every request is answered so.
@@ -198,44 +241,87 @@ type Body = BoxBody<Bytes, Infallible>;
 async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     // Connections end with the sink.
     let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
+    for number in 0.. {
+        let Ok((stream, _)) = listener.accept().await else { return };
         let (tls, shared) = (tls.clone(), Arc::clone(&shared));
         connections.spawn(async move {
-            let service = hyper::service::service_fn(move |request| answer(request, Arc::clone(&shared)));
-            let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http2().max_frame_size(1 << 20).initial_stream_window_size(8 << 20);
-            let _ = match tls {
-                None => builder.serve_connection(TokioIo::new(stream), service).await,
-                Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => builder.serve_connection(TokioIo::new(stream), service).await,
-                    Err(_) => Ok(()),
-                },
-            };
+            match tls {
+                None => speak(stream, number, shared).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        speak(stream, number, shared).await;
+                    }
+                }
+            }
         });
     }
 }
 
-async fn answer(request: HttpRequest<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, std::io::Error> {
-    let (parts, body) = request.into_parts();
-    let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
-    let is_grpc = parts.headers.get("content-type").is_some_and(|kind| kind == "application/grpc");
-    let (message, was_compressed) = if is_grpc {
-        assert_eq!(u32::from_be_bytes(body[1..5].try_into().unwrap()) as usize, body.len() - 5, "the prefix is right");
-        (&body[5..], body[0] == 1)
-    } else {
-        (&body[..], parts.headers.contains_key("content-encoding"))
-    };
-    let message = if was_compressed { gunzip(message) } else { message.to_vec() };
-    let path = parts.uri.path().to_owned();
-    let reply = {
-        let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.received.push(Received { path, headers: parts.headers, message, was_compressed });
-        state.next.pop_front().unwrap_or_else(|| state.usual.clone())
-    };
-    respond(reply, is_grpc, &shared).await
+async fn serve_unix(listener: tokio::net::UnixListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    for number in 0.. {
+        let Ok((stream, _)) = listener.accept().await else { return };
+        connections.spawn(speak(stream, number, Arc::clone(&shared)));
+    }
 }
 
-async fn respond(reply: Reply, is_grpc: bool, shared: &Shared) -> Result<Response<Body>, std::io::Error> {
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, number: usize, shared: Arc<Shared>) {
+    let service = hyper::service::service_fn(move |request| answer(request, number, Arc::clone(&shared)));
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().max_frame_size(1 << 20).initial_stream_window_size(8 << 20);
+    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn answer(
+    request: HttpRequest<Incoming>,
+    connection: usize,
+    shared: Arc<Shared>,
+) -> Result<Response<Body>, std::io::Error> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
+    let kind = parts.headers.get("content-type").map_or("", |kind| kind.to_str().unwrap());
+    let (is_grpc, is_json) = (kind == "application/grpc", kind == JSON);
+    let encoding = |name: &str| parts.headers.get(name).map_or("", |value| value.to_str().unwrap());
+    let (message, codec) = if is_grpc {
+        assert_eq!(u32::from_be_bytes(body[1..5].try_into().unwrap()) as usize, body.len() - 5, "the prefix is right");
+        (&body[5..], if body[0] == 1 { encoding("grpc-encoding") } else { "" })
+    } else {
+        (&body[..], encoding("content-encoding"))
+    };
+    // gRPC's snappy is the framed one.
+    let codec = if is_grpc && codec == "snappy" { "x-snappy-framed" } else { codec };
+    let was_compressed = !codec.is_empty();
+    let message = unpack(codec, message);
+    let authority = parts.uri.authority().map(ToString::to_string);
+    let authority = authority.unwrap_or_else(|| encoding("host").to_owned());
+    let received = Received {
+        path: parts.uri.path().to_owned(),
+        message,
+        was_compressed,
+        version: parts.version,
+        authority,
+        connection,
+        headers: parts.headers.clone(),
+    };
+    let reply = {
+        let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let ordered = state.next.pop_front();
+        let reply = ordered.unwrap_or_else(|| match &mut state.tempo {
+            Some(tempo) => tempo.answer(is_grpc, &received),
+            None => state.usual.clone(),
+        });
+        state.received.push(received);
+        reply
+    };
+    respond(reply, is_grpc, is_json, &shared).await
+}
+
+async fn respond(
+    reply: Reply,
+    is_grpc: bool,
+    is_json: bool,
+    shared: &Shared,
+) -> Result<Response<Body>, std::io::Error> {
     let mut response = ExportTraceServiceResponse::default();
     match reply {
         Reply::Accept => {}
@@ -254,6 +340,31 @@ async fn respond(reply: Reply, is_grpc: bool, shared: &Shared) -> Result<Respons
             let status = tonic::Status::with_details(code.into(), message, details.into());
             return Ok(status.into_http::<Full<Bytes>>().map(BodyExt::boxed));
         }
+        Reply::Redirect { status, location } => {
+            let mut response = Response::new(Full::new(Bytes::new()).boxed());
+            *response.status_mut() = status.try_into().unwrap();
+            response.headers_mut().insert("location", location.parse().unwrap());
+            return Ok(response);
+        }
+        Reply::Status { grpc, message, retry, .. } if is_grpc => {
+            let details = if retry.is_some() { Status::new(grpc, &message, retry).encode_to_vec() } else { vec![] };
+            let status = tonic::Status::with_details(grpc.into(), message, details.into());
+            return Ok(status.into_http::<Full<Bytes>>().map(BodyExt::boxed));
+        }
+        Reply::Status { grpc, http, message, retry } => {
+            let (kind, body) = if is_json {
+                (JSON, serde_json::json!({"code": grpc, "message": message}).to_string().into_bytes())
+            } else {
+                (PROTOBUF, Status::new(grpc, &message, retry).encode_to_vec())
+            };
+            let mut response = Response::new(Full::new(Bytes::from(body)).boxed());
+            *response.status_mut() = http.try_into().unwrap();
+            response.headers_mut().insert("content-type", HeaderValue::from_static(kind));
+            if let Some(wait) = retry {
+                response.headers_mut().insert("retry-after", wait.as_secs().into());
+            }
+            return Ok(response);
+        }
         Reply::Http { status, message, retry_after } => {
             let body = Status::new(0, message, None).encode_to_vec();
             let mut response = Response::new(Full::new(Bytes::from(body)).boxed());
@@ -269,6 +380,13 @@ async fn respond(reply: Reply, is_grpc: bool, shared: &Shared) -> Result<Respons
         let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))]);
         let body = Full::new(Bytes::from(framed(&message))).with_trailers(std::future::ready(Some(Ok(trailers))));
         ("application/grpc", body.boxed())
+    } else if is_json {
+        let partial = response.partial_success.map_or(serde_json::json!({}), |partial| {
+            serde_json::json!({"partialSuccess": {
+                "rejectedSpans": partial.rejected_spans.to_string(), "errorMessage": partial.error_message,
+            }})
+        });
+        (JSON, Full::new(Bytes::from(partial.to_string())).boxed())
     } else {
         (PROTOBUF, Full::new(Bytes::from(message)).boxed())
     };

@@ -104,3 +104,21 @@ impl Identity {
         path
     }
 }
+
+/// A server that is known by one name only, and wants a certificate of its clients
+/// that the same authority signed.
+pub fn mutual(authority: &Authority, name: &str) -> TlsAcceptor {
+    let signed = authority.sign(name);
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.certificate.clone()).unwrap();
+    let verifier =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().unwrap();
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![signed.certificate.clone()], signed.key())
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}

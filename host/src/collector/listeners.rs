@@ -47,8 +47,10 @@ fn claims<'a>(config: &'a Config, blueprint: &Blueprint, telemetry: &TelemetrySe
     for component in &config.extensions {
         let listed = config.service.extensions.iter().any(|reference| reference.id == component.id);
         let endpoints: Vec<&String> = match blueprint.extensions.get(&component.id).filter(|_| listed) {
-            Some(ExtensionSettings::Health(settings)) => settings.0.iter().map(|server| &server.endpoint).collect(),
-            Some(ExtensionSettings::Zpages(settings)) => vec![&settings.endpoint],
+            Some(ExtensionSettings::Health(settings)) => {
+                settings.0.iter().map(|server| &server.port.endpoint).collect()
+            }
+            Some(ExtensionSettings::Zpages(settings)) => vec![&settings.port.endpoint],
             _ => continue,
         };
         claims.extend(endpoints.into_iter().map(|it| claim(component, &["endpoint"], Endpoint::Tcp(it.clone()))));

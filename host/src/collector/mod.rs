@@ -115,7 +115,10 @@ impl Graph {
         let enabled = enabled.filter_map(|reference| {
             blueprint.extensions.remove(&reference.id).map(|settings| (reference.id.to_string().into(), settings))
         });
-        let extensions = enabled.collect();
+        let mut extensions: Vec<(Id, ExtensionSettings)> = enabled.collect();
+        for port in extensions.iter_mut().flat_map(|(_, settings)| settings.ports()) {
+            port.load().unwrap_or_else(|problem| problems.error(problem));
+        }
         let overview = overview(config, &metrics);
         (!problems.has_errors()).then_some(Self { receivers, extensions, overview, metrics, telemetry, drain })
     }
@@ -131,13 +134,13 @@ impl Graph {
             match settings {
                 ExtensionSettings::Health(settings) => {
                     for server in settings.0 {
-                        let listener = bind(&id, &server.endpoint).await?;
+                        let listener = bind(&id, &server.port.endpoint).await?;
                         tracing::info!(extension = %id, endpoint = %listener.address, "answering health checks");
                         pages.push(health_check::serve(listener, server, health.clone(), Arc::clone(&overview)));
                     }
                 }
                 ExtensionSettings::Zpages(settings) => {
-                    let listener = bind(&id, &settings.endpoint).await?;
+                    let listener = bind(&id, &settings.port.endpoint).await?;
                     tracing::info!(extension = %id, endpoint = %listener.address, "serving pages at /debug/servicez");
                     pages.push(zpages::serve(listener, settings, Arc::clone(&overview)));
                 }

@@ -141,7 +141,7 @@ pub fn accepted(id: &str, answer: &[u8], spans: usize, metrics: &ExporterMetrics
     let rejected = u64::try_from(partial.rejected_spans).unwrap_or_default().min(spans as u64);
     if rejected > 0 || !partial.error_message.is_empty() {
         let message = &partial.error_message;
-        tracing::warn!(exporter = id, rejected_spans = rejected, message, "Partial success response");
+        tracing::warn!(exporter = id, dropped_spans = rejected, message, "Partial success response");
     }
     metrics.partial.inc_by(rejected);
     metrics.sent.inc_by(spans as u64 - rejected);

@@ -23,7 +23,7 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 const MOST: usize = 256;
 
 pub enum Backends {
-    One(HttpClient),
+    One(Box<HttpClient>),
     Each(Arc<RoundRobin>),
 }
 
@@ -60,7 +60,7 @@ impl Backends {
     /// Whose turn it is, and under which address; `tried` are those that just failed.
     pub async fn pick(&self, tried: &[SocketAddr]) -> Result<(HttpClient, Option<SocketAddr>), String> {
         match self {
-            Self::One(client) => Ok((client.clone(), None)),
+            Self::One(client) => Ok((HttpClient::clone(client), None)),
             Self::Each(all) => {
                 all.refresh().await?;
                 all.turn(tried).map(|(client, address)| (client, Some(address))).ok_or_else(|| "no address".to_owned())
@@ -164,5 +164,55 @@ impl RoundRobin {
         let chosen = (backend.client.clone(), backend.address);
         state.next = at.wrapping_add(1);
         Some(chosen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::proxy::Proxies;
+    use hyper_util::rt::TokioExecutor;
+
+    fn three() -> (Backends, [SocketAddr; 3]) {
+        let addresses = [1, 2, 3].map(|last| SocketAddr::from(([127, 0, 0, last], 4317)));
+        let proxies = Arc::new(Proxies::of_environment());
+        let connector = Connector { target: Target::OfRequest, tls: None, proxies, always_tunnel: true };
+        let builder = Client::builder(TokioExecutor::new());
+        let backends = Backends::each("tempo.test".into(), 4317, builder.clone(), connector.clone());
+        if let Backends::Each(all) = &backends {
+            let mut state = all.state();
+            state.looked_up = Some(Instant::now());
+            state.backends.extend(addresses.map(|address| {
+                let client = builder.build(connector.clone());
+                Backend { address, client, failures: 0, rests_until: None }
+            }));
+        }
+        (backends, addresses)
+    }
+
+    async fn turn(backends: &Backends, tried: &[SocketAddr]) -> SocketAddr {
+        backends.pick(tried).await.unwrap().1.unwrap()
+    }
+
+    #[tokio::test]
+    async fn addresses_take_turns_and_one_that_is_down_rests() {
+        let (backends, [one, two, three]) = three();
+        for expected in [one, two, three, one] {
+            assert_eq!(turn(&backends, &[]).await, expected);
+        }
+        let mut tried = vec![];
+        assert_eq!(turn(&backends, &tried).await, two);
+        assert!(backends.failed(Some(two), &mut tried), "there are others to try");
+        assert_eq!(turn(&backends, &tried).await, three);
+        for expected in [one, three, one] {
+            assert_eq!(turn(&backends, &[]).await, expected, "the second one rests");
+        }
+        assert!(backends.failed(Some(one), &mut tried));
+        assert!(!backends.failed(Some(three), &mut tried), "all were tried");
+        // With all of them down somebody is asked all the same.
+        turn(&backends, &[]).await;
+        backends.worked(Some(two));
+        assert_eq!(turn(&backends, &[]).await, two);
+        assert_eq!(turn(&backends, &[]).await, two);
     }
 }

@@ -42,6 +42,17 @@ pub struct GrpcSettings {
     wait_for_ready: bool,
 }
 
+impl GrpcSettings {
+    /// Whether what is sent does not leave this machine.
+    fn is_local(&self) -> bool {
+        match &self.target {
+            Target::Unix(_) => true,
+            Target::Name(name) => ["localhost:", "127.", "[::1]:"].iter().any(|local| name.starts_with(local)),
+            _ => false,
+        }
+    }
+}
+
 /// An endpoint, as it was written.
 #[derive(Debug, PartialEq, Eq)]
 struct Endpoint {
@@ -155,8 +166,12 @@ impl OtlpGrpcExporter {
         let connector = Connector { target, tls: tls.map(Arc::new), proxies, always_tunnel: true };
         let backends = match balanced {
             Some((host, port)) => Backends::each(host, port, builder, connector),
-            None => Backends::One(builder.build(connector)),
+            None => Backends::One(Box::new(builder.build(connector))),
         };
+        if auth.as_ref().is_some_and(|auth| auth.shows_secrets()) && !client.is_https() && !settings.is_local() {
+            let endpoint = client.url.authority().map(|authority| authority.as_str());
+            tracing::warn!(exporter = %id, endpoint, "credentials go to the destination without TLS, for all to read");
+        }
         let sending = Sending::new(id.clone(), client.sending.clone(), metrics.clone(), drain);
         let headers = headers(client);
         Ok(Self { caller: Caller { id, backends, settings, auth, headers, metrics }, sending })
@@ -176,7 +191,9 @@ fn headers(settings: &ClientSettings) -> HeaderMap {
     {
         headers.insert("grpc-timeout", value);
     }
-    headers.extend(settings.headers.iter().cloned());
+    for (name, value) in &settings.headers {
+        headers.insert(name, value.clone());
+    }
     headers
 }
 

@@ -182,7 +182,9 @@ fn headers(settings: &HttpSettings) -> HeaderMap {
     if !settings.keep_alive && !settings.client.is_https() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    headers.extend(settings.client.headers.iter().cloned());
+    for (name, value) in &settings.client.headers {
+        headers.insert(name, value.clone());
+    }
     headers
 }
 

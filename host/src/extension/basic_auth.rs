@@ -157,4 +157,8 @@ impl Authorizer for BasicAuthClient {
         }
         Ok(())
     }
+
+    fn shows_secrets(&self) -> bool {
+        true
+    }
 }

@@ -108,6 +108,10 @@ impl Authorizer for BearerToken {
         }
         Ok(())
     }
+
+    fn shows_secrets(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -194,6 +194,10 @@ impl Authorizer for HeadersSetter {
         }
         Ok(())
     }
+
+    fn shows_secrets(&self) -> bool {
+        self.additional.as_ref().is_some_and(|additional| additional.shows_secrets())
+    }
 }
 
 #[cfg(test)]

@@ -9,18 +9,16 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use super::health_v2::{self, SecondForm, StatusPage, StatusSettings};
-use super::{Overview, health_grpc, not_found, page, read_endpoint, read_path};
+use super::{Overview, Port, health_grpc, not_found, page, read_path, read_port};
 use crate::config::Section;
 use crate::transport::body::Ready;
 use crate::transport::listen::{Listener, Server, Versions};
 
 /// The servers that one extension's section asks for.
-#[derive(Debug, Clone)]
 pub struct HealthSettings(pub Vec<HealthServer>);
 
-#[derive(Debug, Clone)]
 pub struct HealthServer {
-    pub endpoint: String,
+    pub port: Port,
     form: Form,
 }
 
@@ -44,7 +42,7 @@ impl HealthSettings {
         if section.boolean_or("use_v2", false) {
             return Self::read_v2(section);
         }
-        let endpoint = read_endpoint(&mut section, "localhost:13133");
+        let port = read_port(&mut section, "localhost:13133", Versions::Any);
         let path = read_path(&mut section, "/");
         // The Collector takes this section and ignores it since 0.120; configs still carry it.
         section.ignore_with_warning(
@@ -62,14 +60,14 @@ impl HealthSettings {
             bodies.finish();
         }
         section.finish();
-        Self(vec![HealthServer { endpoint, form: Form::First(FirstSettings { path, healthy, unhealthy }) }])
+        Self(vec![HealthServer { port, form: Form::First(FirstSettings { path, healthy, unhealthy }) }])
     }
 
     /// The section of `healthcheckv2`.
     pub fn read_v2(section: Section<'_>) -> Self {
         let SecondForm { http, grpc, settings } = SecondForm::read(section);
-        let http = http.map(|endpoint| HealthServer { endpoint, form: Form::Second(settings.clone()) });
-        let grpc = grpc.map(|endpoint| HealthServer { endpoint, form: Form::Grpc(settings) });
+        let http = http.map(|port| HealthServer { port, form: Form::Second(settings.clone()) });
+        let grpc = grpc.map(|port| HealthServer { port, form: Form::Grpc(settings) });
         Self(http.into_iter().chain(grpc).collect())
     }
 }
@@ -111,17 +109,18 @@ impl Default for Health {
 /// Answers probes from now on.
 pub fn serve(listener: Listener, server: HealthServer, health: Health, overview: Arc<Overview>) -> Server {
     let page = |settings| Arc::new(StatusPage::new(settings, health.clone(), overview));
-    match server.form {
-        Form::First(settings) => serve_first(listener, settings, health),
-        Form::Second(settings) => health_v2::serve(listener, page(settings)),
-        Form::Grpc(settings) => health_grpc::serve(listener, page(settings)),
+    let HealthServer { port, form } = server;
+    match form {
+        Form::First(settings) => serve_first(port, listener, settings, health),
+        Form::Second(settings) => health_v2::serve(port, listener, page(settings)),
+        Form::Grpc(settings) => health_grpc::serve(port, listener, page(settings)),
     }
 }
 
-fn serve_first(listener: Listener, settings: FirstSettings, health: Health) -> Server {
+fn serve_first(port: Port, listener: Listener, settings: FirstSettings, health: Health) -> Server {
     let (since, started) = (SystemTime::now(), Instant::now());
     let settings = Arc::new(settings);
-    listener.serve(Versions::Any, move |request: Request<Incoming>| {
+    port.serve(listener, move |request: Request<Incoming>| {
         let (settings, health) = (Arc::clone(&settings), health.clone());
         async move {
             if request.uri().path() != settings.path {

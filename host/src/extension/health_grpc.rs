@@ -10,9 +10,10 @@ use hyper::body::Incoming;
 use prost::Message;
 use tonic::{Code, Status};
 
+use super::Port;
 use super::health_v2::StatusPage;
 use crate::transport::body::Ready;
-use crate::transport::listen::{Listener, Server, Versions};
+use crate::transport::listen::{Listener, Server};
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
@@ -37,8 +38,8 @@ struct CheckResponse {
 const SERVING: i32 = 1;
 const NOT_SERVING: i32 = 2;
 
-pub(super) fn serve(listener: Listener, page: Arc<StatusPage>) -> Server {
-    listener.serve(Versions::Http2, move |request: Request<Incoming>| {
+pub(super) fn serve(port: Port, listener: Listener, page: Arc<StatusPage>) -> Server {
+    port.serve(listener, move |request: Request<Incoming>| {
         let page = Arc::clone(&page);
         async move {
             match check(&page, request).await {

@@ -9,17 +9,16 @@ use hyper::body::Incoming;
 use serde::Serialize;
 
 use super::health_check::{Health, Stage};
-use super::{Overview, PipelineOverview, not_found, page, query, read_endpoint, read_path};
+use super::{Overview, PipelineOverview, Port, not_found, page, query, read_path, read_port};
 use crate::config::Section;
 use crate::telemetry::Trouble;
 use crate::transport::body::Ready;
 use crate::transport::listen::{Listener, Server, Versions};
 
 /// What the second form is served at, and how.
-#[derive(Debug, Clone)]
 pub struct SecondForm {
-    pub http: Option<String>,
-    pub grpc: Option<String>,
+    pub http: Option<Port>,
+    pub grpc: Option<Port>,
     pub settings: StatusSettings,
 }
 
@@ -45,14 +44,14 @@ impl SecondForm {
         }
         let (mut status_path, mut config_path) = (None, None);
         let http = http.map(|mut http| {
-            let endpoint = read_endpoint(&mut http, "localhost:13133");
+            let port = read_port(&mut http, "localhost:13133", Versions::Any);
             status_path = read_page(&mut http, "status", true);
             config_path = read_page(&mut http, "config", false);
             http.finish();
-            endpoint
+            port
         });
         let grpc = grpc.map(|mut grpc| {
-            let endpoint = read_endpoint(&mut grpc, "localhost:13132");
+            let port = read_port(&mut grpc, "localhost:13132", Versions::Http2);
             for key in [
                 "keepalive",
                 "max_concurrent_streams",
@@ -63,7 +62,7 @@ impl SecondForm {
                 grpc.ignore_with_warning(key, "has no effect", "remove it");
             }
             grpc.finish();
-            endpoint
+            port
         });
         let mut recovery = None;
         if let Some(mut component_health) = section.section("component_health") {
@@ -87,8 +86,8 @@ fn read_page(http: &mut Section<'_>, key: &str, enabled: bool) -> Option<String>
     enabled.then_some(path)
 }
 
-pub(super) fn serve(listener: Listener, page: Arc<StatusPage>) -> Server {
-    listener.serve(Versions::Any, move |request: Request<Incoming>| {
+pub(super) fn serve(port: Port, listener: Listener, page: Arc<StatusPage>) -> Server {
+    port.serve(listener, move |request: Request<Incoming>| {
         let page = Arc::clone(&page);
         async move { page.answer(&request) }
     })

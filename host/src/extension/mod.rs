@@ -13,14 +13,18 @@ pub mod zpages;
 
 pub use watched::FileError;
 
+use std::future::Future;
 use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
 
-use crate::config::Section;
+use crate::config::{Problem, Section};
 use crate::telemetry::Metrics;
 use crate::transport::body::Ready;
+use crate::transport::listen::{ConnectionSettings, Listener, Server, Versions};
+use crate::transport::server_tls::{ServerTls, ServerTlsSettings};
 
 /// What the pages tell of the collector as it was built.
 pub struct Overview {
@@ -49,15 +53,43 @@ impl PipelineOverview {
     }
 }
 
-/// `endpoint`, and the keys of a server that pages like these have no use for.
-fn read_endpoint(section: &mut Section<'_>, default: &str) -> String {
+/// Where pages are served, and whether over TLS.
+pub struct Port {
+    pub endpoint: String,
+    tls: Option<Box<ServerTlsSettings>>,
+    loaded: Option<Box<ServerTls>>,
+    versions: Versions,
+}
+
+impl Port {
+    /// Reads the files that `tls` names.
+    pub fn load(&mut self) -> Result<(), Problem> {
+        if let Some(settings) = &self.tls {
+            let loaded = ServerTls::new(ServerTlsSettings::clone(settings), self.versions);
+            self.loaded = Some(Box::new(loaded.map_err(|error| settings.problem(&error))?));
+        }
+        Ok(())
+    }
+
+    fn serve<H, F>(self, listener: Listener, handle: H) -> Server
+    where
+        H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+        F: Future<Output = Response<Ready>> + Send + 'static,
+    {
+        listener.serve_with(ConnectionSettings::new(self.versions), self.loaded.map(|tls| *tls), handle)
+    }
+}
+
+/// `endpoint` and `tls`; the keys of a server that pages like these have no use for
+/// are taken too.
+fn read_port(section: &mut Section<'_>, default: &str, versions: Versions) -> Port {
     let endpoint = section.text_or("endpoint", default);
     if !matches!(endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>()), Some(Ok(_))) {
         let message = format!("`{endpoint}` is not `host:port`");
         section.problem_at("endpoint", message, format!("write it like `{default}`"));
     }
+    let tls = section.section("tls").and_then(ServerTlsSettings::read).map(Box::new);
     let hint = "remove it, and let `endpoint` be one that only those can reach who may read it";
-    section.refuse("tls", "this page is served as plain HTTP", hint);
     section.refuse("auth", "this page asks nobody who they are", hint);
     section.refuse("middlewares", "there are no middlewares", "remove it");
     for key in [
@@ -75,7 +107,7 @@ fn read_endpoint(section: &mut Section<'_>, default: &str) -> String {
     ] {
         section.ignore_with_warning(key, "has no effect", "remove it");
     }
-    endpoint
+    Port { endpoint, tls, loaded: None, versions }
 }
 
 /// A path that a page has.

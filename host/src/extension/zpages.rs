@@ -9,32 +9,31 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::health_check::go_duration;
-use super::{Overview, PipelineOverview, not_found, page, read_endpoint};
+use super::{Overview, PipelineOverview, Port, not_found, page, read_port};
 use crate::config::Section;
 use crate::telemetry::{Point, Snapshot, Value};
 use crate::transport::body::Ready;
 use crate::transport::listen::{Listener, Server, Versions};
 
-#[derive(Debug, Clone)]
 pub struct ZpagesSettings {
-    pub endpoint: String,
+    pub port: Port,
     expvar: bool,
 }
 
 impl ZpagesSettings {
     pub fn read(mut section: Section<'_>) -> Self {
-        let endpoint = read_endpoint(&mut section, "localhost:55679");
+        let port = read_port(&mut section, "localhost:55679", Versions::Any);
         let mut expvar = section.section_or_default("expvar");
         let enabled = expvar.boolean_or("enabled", false);
         expvar.finish();
         section.finish();
-        Self { endpoint, expvar: enabled }
+        Self { port, expvar: enabled }
     }
 }
 
 pub fn serve(listener: Listener, settings: ZpagesSettings, overview: Arc<Overview>) -> Server {
     let pages = Arc::new(Pages { expvar: settings.expvar, overview, started: SystemTime::now() });
-    listener.serve(Versions::Any, move |request: Request<Incoming>| {
+    settings.port.serve(listener, move |request: Request<Incoming>| {
         let pages = Arc::clone(&pages);
         async move { pages.answer(request.uri().path()) }
     })
@@ -46,13 +45,17 @@ struct Pages {
     started: SystemTime,
 }
 
+/// The command line knows the gates, and has done with them when anything runs.
+const GATES: &str = "<p>There are no feature gates that a running collector looks at; \
+                     <code>vespid featuregate</code> lists those that a start looks at.</p>";
+
 impl Pages {
     fn answer(&self, path: &str) -> Response<Ready> {
         let (title, body) = match path.strip_suffix('/').unwrap_or(path) {
             "/debug/servicez" => ("Service", self.service()),
             "/debug/pipelinez" => ("Pipelines", self.pipelines()),
             "/debug/extensionz" => ("Extensions", self.extensions()),
-            "/debug/featurez" => ("Feature gates", "<p>There are no feature gates.</p>".to_owned()),
+            "/debug/featurez" => ("Feature gates", GATES.to_owned()),
             "/debug/tracez" => {
                 let body = "The collector keeps no traces of itself; /debug/pipelinez has what it has counted.\n";
                 return page(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", body);

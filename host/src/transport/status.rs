@@ -231,9 +231,8 @@ pub fn parse_retry_after(text: &str) -> Option<Duration> {
 /// The answer to an accepted request.
 pub fn accepted(outcome: Outcome) -> ExportResponse {
     let says_something = outcome != Outcome::default();
-    let partial = says_something
-        .then(|| PartialSuccess { rejected_spans: outcome.rejected as i64, error_message: outcome.message });
-    ExportResponse { partial_success: partial }
+    let partial = PartialSuccess { rejected_spans: outcome.rejected as i64, error_message: outcome.message };
+    ExportResponse { partial_success: says_something.then_some(partial) }
 }
 
 #[cfg(test)]

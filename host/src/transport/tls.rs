@@ -89,6 +89,16 @@ impl TlsSettings {
         self.insecure && self.ca.is_none()
     }
 
+    /// For a connector that asks for TLS settings and will never use them.
+    pub fn unused() -> Self {
+        Self { insecure_skip_verify: true, ..Self::default() }
+    }
+
+    /// What rustls needs, for a client that offers protocols by itself.
+    pub fn client(&self) -> Result<ClientConfig, TlsError> {
+        self.config(&[])
+    }
+
     /// What rustls needs. The system's roots are read only here, because reading
     /// them takes longer than all the rest of a start.
     fn config(&self, protocols: &[&[u8]]) -> Result<ClientConfig, TlsError> {

@@ -16,13 +16,17 @@ use tokio::sync::Mutex;
 use crate::component::{BoxFuture, ConsumeError, Exporter, Id, Outcome};
 use crate::config::Section;
 use crate::telemetry::ExporterMetrics;
-use crate::traces::{Parcel, encode_request};
+use crate::traces::{PREFIX, Parcel, encode_request};
 use crate::transport::compress::{Codec, Compression};
 
 use super::answer::Failure;
+use super::pack;
 use super::sending::{Destination, Drain, Sending, SendingSettings};
 use rotation::Rotation;
 use writer::Writer;
+
+/// The bytes of a record's length before it.
+const LENGTH: usize = 4;
 
 #[derive(Debug, Clone)]
 pub struct FileSettings {
@@ -30,7 +34,7 @@ pub struct FileSettings {
     /// Whether what is in the file stays.
     append: bool,
     format: Format,
-    is_compressed: bool,
+    compression: Option<Compression>,
     rotation: Option<Rotation>,
     /// The mode of folders that are made for the file, where they are.
     folders: Option<u32>,
@@ -54,6 +58,7 @@ pub fn read(mut section: Section<'_>) -> Option<FileSettings> {
         _ => Format::Json,
     };
     let is_compressed = section.choice_or("compression", &["zstd", ""], "") == "zstd";
+    let compression = is_compressed.then_some(Compression { codec: Codec::Zstd, level: None });
     let rotation = section.section("rotation").map(Rotation::read);
     for (key, is_set) in [("rotation", rotation.is_some()), ("compression", is_compressed)] {
         if append && is_set {
@@ -70,7 +75,7 @@ pub fn read(mut section: Section<'_>) -> Option<FileSettings> {
     section.refuse("group_by", "spans are written to one file", "remove it, or use one exporter for each file");
     section.finish();
     let path = path?.into();
-    Some(FileSettings { path, append, format, is_compressed, rotation, folders })
+    Some(FileSettings { path, append, format, compression, rotation, folders })
 }
 
 fn read_folders(section: &mut Section<'_>) -> Option<u32> {
@@ -85,84 +90,70 @@ fn read_folders(section: &mut Section<'_>) -> Option<u32> {
 }
 
 pub struct FileExporter {
+    sending: Sending,
+    recorder: Recorder,
+}
+
+/// Makes records of requests and writes them.
+struct Recorder {
     settings: FileSettings,
     /// One request is written at a time, and waits here rather than on a thread.
     writer: Arc<Mutex<Writer>>,
-    sending: Sending,
+    metrics: ExporterMetrics,
 }
 
 impl FileExporter {
     pub fn new(id: Id, settings: FileSettings, metrics: ExporterMetrics, drain: Drain) -> Self {
         let writer = Writer::new(settings.path.clone(), settings.append, settings.rotation, settings.folders);
-        let sending = Sending::new(id, SendingSettings::direct(), metrics, drain);
-        Self { settings, writer: Arc::new(Mutex::new(writer)), sending }
+        let writer = Arc::new(Mutex::new(writer));
+        let sending = Sending::new(id, SendingSettings::direct(), metrics.clone(), drain);
+        Self { sending, recorder: Recorder { settings, writer, metrics } }
     }
-}
-
-/// Where records go, one by one.
-struct Records<'a> {
-    settings: &'a FileSettings,
-    writer: &'a Arc<Mutex<Writer>>,
-    metrics: &'a ExporterMetrics,
-}
-
-impl Destination for Records<'_> {
-    async fn body(&self, parcel: &Parcel) -> Result<Bytes, ConsumeError> {
-        self.settings.record(parcel).map(Bytes::from)
-    }
-
-    async fn attempt(&self, parcel: &Parcel, record: &Bytes) -> Result<Outcome, Failure> {
-        let mut writer = Arc::clone(self.writer).lock_owned().await;
-        let record = record.clone();
-        let written = tokio::task::spawn_blocking(move || writer.write(&record));
-        match written.await {
-            Ok(Ok(())) => {
-                self.metrics.sent.inc_by(parcel.spans as u64);
-                Ok(Outcome::default())
-            }
-            Ok(Err(error)) => Err(Failure::retryable(error.to_string())),
-            Err(error) => Err(Failure::retryable(format!("the write was interrupted: {error}"))),
-        }
-    }
-}
-
-impl FileSettings {
-    /// A parcel as it stands in the file.
-    fn record(&self, parcel: &Parcel) -> Result<Vec<u8>, ConsumeError> {
-        let message = match self.format {
-            Format::Json => {
-                let json = encode_request(&parcel.message);
-                json.map_err(|error| ConsumeError::permanent(error.to_string()))?.into()
-            }
-            Format::Proto => parcel.message.bytes(),
-        };
-        if self.is_compressed {
-            let compression = Compression { codec: Codec::Zstd, level: None };
-            let mut packed = vec![];
-            let failed = |error| ConsumeError::permanent(format!("the request cannot be compressed: {error}"));
-            compression.compress(&message, &mut packed).map_err(failed)?;
-            return prefixed(&packed);
-        }
-        match self.format {
-            Format::Proto => prefixed(&message),
-            Format::Json => Ok([&message[..], b"\n"].concat()),
-        }
-    }
-}
-
-/// A record behind its length, big-endian.
-fn prefixed(record: &[u8]) -> Result<Vec<u8>, ConsumeError> {
-    let Ok(length) = u32::try_from(record.len()) else {
-        return Err(ConsumeError::permanent("the request is longer than its length prefix can say"));
-    };
-    Ok([&length.to_be_bytes(), record].concat())
 }
 
 impl Exporter for FileExporter {
     fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>> {
-        Box::pin(async move {
-            let Self { settings, writer, sending } = self;
-            sending.run(parcel, &Records { settings, writer, metrics: &sending.metrics }).await
-        })
+        Box::pin(self.sending.run(parcel, &self.recorder))
+    }
+}
+
+impl Destination for Recorder {
+    /// A parcel as it stands in the file.
+    async fn body(&self, parcel: &Parcel) -> Result<Bytes, ConsumeError> {
+        let json = || encode_request(&parcel.message).map_err(|error| ConsumeError::permanent(error.to_string()));
+        let (format, compression) = (self.settings.format, self.settings.compression);
+        match (format, compression) {
+            (Format::Json, None) => {
+                let mut line = json()?;
+                line.push(b'\n');
+                Ok(line.into())
+            }
+            // What stands before a gRPC message ends with its length, big-endian.
+            (Format::Proto, None) => Ok(parcel.message.framed().slice(PREFIX - LENGTH..)),
+            (_, Some(compression)) => {
+                let plain = if format == Format::Json { json()?.into() } else { parcel.message.bytes() };
+                let mut packed = pack(compression, plain, LENGTH).await?;
+                let length = u32::try_from(packed.len().saturating_sub(LENGTH)).unwrap_or(u32::MAX);
+                if let Some(prefix) = packed.first_chunk_mut::<LENGTH>() {
+                    *prefix = length.to_be_bytes();
+                }
+                Ok(packed.into())
+            }
+        }
+    }
+
+    async fn attempt(&self, parcel: &Parcel, body: &Bytes) -> Result<Outcome, Failure> {
+        let record = body.clone();
+        let mut writer = Arc::clone(&self.writer).lock_owned().await;
+        let written = tokio::task::spawn_blocking(move || writer.write(&record)).await;
+        let error = match written {
+            Ok(Ok(())) => {
+                self.metrics.sent.inc_by(parcel.spans as u64);
+                return Ok(Outcome::default());
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => format!("the write was interrupted: {error}"),
+        };
+        Err(ConsumeError::retryable(error).into())
     }
 }

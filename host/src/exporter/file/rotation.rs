@@ -1,5 +1,6 @@
 //! A full file is moved aside under a name with the time, and old ones go.
 
+use std::cmp::Reverse;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -61,7 +62,7 @@ impl Rotation {
                 backups.push((time, found));
             }
         }
-        backups.sort_by(|one, other| other.0.cmp(&one.0));
+        backups.sort_by_key(|(time, _)| Reverse(*time));
         for (newer, (time, backup)) in backups.into_iter().enumerate() {
             let too_many = self.max_backups > 0 && newer >= self.max_backups;
             let too_old = self.max_age.is_some_and(|limit| now.duration_since(time).is_ok_and(|age| age > limit));

@@ -93,7 +93,7 @@ impl Writer {
         options.append(true).create(true).mode(0o600);
         let file = options.open(&self.path).map_err(|cause| self.error("opened", cause))?;
         let metadata = file.metadata().map_err(|cause| self.error("opened", cause))?;
-        let mut size = metadata.is_file().then(|| metadata.len());
+        let mut size = metadata.is_file().then_some(metadata.len());
         if !self.append && size.is_some_and(|size| size > 0) {
             file.set_len(0).map_err(|cause| self.error("emptied", cause))?;
             size = Some(0);

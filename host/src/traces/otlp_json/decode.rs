@@ -40,7 +40,13 @@ pub fn decode_value(json: &str) -> Result<Vec<u8>, OtlpJsonError> {
 
 /// What the length prefixes of messages that are not at their end yet may take too
 /// much, so that the limit is exact only at the end.
-const OPEN: usize = 64;
+const OPEN: usize = 512;
+
+/// Contents move where another width was left for their length. Where values are
+/// this deep within each other, the width is that of a large one: otherwise the
+/// same large text would move once on each level.
+const FEW_LEFT: u32 = VALUE_DEPTH - 8;
+const DEEP_WIDTH: usize = 4;
 
 struct Decoder<'a> {
     scanner: Scanner<'a>,
@@ -181,9 +187,10 @@ impl<'a> Decoder<'a> {
         let number = field.number;
         match field.kind {
             Kind::Message(shape) => {
-                let start = self.begin(number, shape.width);
+                let width = if self.depth < FEW_LEFT { DEEP_WIDTH } else { shape.width };
+                let start = self.begin(number, width);
                 self.message(shape)?;
-                self.end(start, shape.width);
+                self.end(start, width);
             }
             Kind::Text => self.text(number)?,
             Kind::Id(length) => self.id(number, length)?,

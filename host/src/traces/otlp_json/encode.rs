@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::super::message::Message;
 use super::super::walk::VALUE_DEPTH;
-use super::super::wire::{Fault, LENGTH, Wire, WireError, length, skip, tag, varint};
+use super::super::wire::{Fault, LENGTH, Wire, WireError, is_utf8, length, skip, tag, varint};
 use super::scan::plain_end;
 use super::shape::{ANY_VALUE, Field, Kind, REQUEST, Shape};
 
@@ -29,13 +29,25 @@ pub(in super::super) fn encode_value(content: &[u8]) -> Result<String, WireError
 }
 
 fn encode(wire: &[u8], shape: &'static Shape) -> Wire<Vec<u8>> {
-    // JSON of OTLP takes about twice the room.
-    let out = Vec::with_capacity(wire.len() * 2);
+    // OTLP as JSON takes a bit more than twice the room.
+    let out = Vec::with_capacity(wire.len() / 2 * 5);
     let mut encoder = Encoder { wire, out, pieces: vec![], depth: VALUE_DEPTH };
     encoder.pieces.push(Piece { field: 0, start: 0, end: wire.len() });
     encoder.message(shape, 0..1)?;
     Ok(encoder.out)
 }
+
+/// The two digits of each byte.
+static HEXADECIMAL: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = [digits[byte >> 4], digits[byte & 0xf]];
+        byte += 1;
+    }
+    table
+};
 
 struct Encoder<'a> {
     wire: &'a [u8],
@@ -159,8 +171,10 @@ impl Encoder<'_> {
         match field.kind {
             Kind::Message(shape) => self.message(shape, place..place + 1)?,
             Kind::Text => {
-                let text = simdutf8::basic::from_utf8(bytes).map_err(|_| Fault::Utf8(field.snake).at(start))?;
-                self.text(text.as_bytes());
+                if !is_utf8(bytes) {
+                    return Err(Fault::Utf8(field.snake).at(start));
+                }
+                self.text(bytes);
             }
             Kind::Id(_) => self.id(bytes),
             Kind::Bytes => {
@@ -201,8 +215,7 @@ impl Encoder<'_> {
     fn id(&mut self, bytes: &[u8]) {
         self.out.push(b'"');
         for byte in bytes {
-            let digit = |four: u8| if four < 10 { b'0' + four } else { b'a' - 10 + four };
-            self.out.extend_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+            self.out.extend_from_slice(&HEXADECIMAL[usize::from(*byte)]);
         }
         self.out.push(b'"');
     }
@@ -221,8 +234,7 @@ impl Encoder<'_> {
                 b'\t' => self.out.extend_from_slice(b"\\t"),
                 _ => {
                     self.out.extend_from_slice(b"\\u00");
-                    let digits = [byte >> 4, byte & 0xf].map(|four| char::from_digit(four.into(), 16));
-                    self.out.extend(digits.into_iter().flatten().map(|digit| digit as u8));
+                    self.out.extend_from_slice(&HEXADECIMAL[usize::from(byte)]);
                 }
             }
             at = end + 1;

@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use proptest::prelude::*;
 
 use super::*;
-use crate::traces::fuzz::Choices;
+use crate::traces::fuzz::{self, Choices};
 use crate::traces::tests::{Case, choices, config, decode};
 use crate::traces::{Batch, Message};
 
@@ -24,6 +24,32 @@ proptest! {
         let back = decode_request(&json, usize::MAX).unwrap();
         // As text, since a NaN's payload has no place in JSON.
         assert_eq!(format!("{:?}", decode(&back.bytes())), format!("{:?}", case.decoded));
+    }
+}
+
+/// A request that uses every key, with some of its bytes changed, left out or repeated.
+fn mutated(choices: &mut Choices) -> Vec<u8> {
+    let plain = include_bytes!("../../../../../tests/fuzz/corpus/json/plain.json");
+    let bytes = b"{}[]\",:\\u0dnul-1.eE \n\x00\x80\xffabAB=";
+    let mut text = plain.to_vec();
+    for _ in 0..=choices.below(4) {
+        let at = choices.below(text.len());
+        let end = (at + choices.below(40)).min(text.len());
+        match choices.below(4) {
+            0 => text.splice(at..end, []).for_each(drop),
+            1 => text.splice(at..at, text[at..end].to_vec()).for_each(drop),
+            _ => text[at] = bytes[choices.below(bytes.len())],
+        }
+    }
+    text
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn text_that_is_nearly_right_is_read_or_refused(choices in proptest::collection::vec(any::<u8>(), 0..40)) {
+        fuzz::json(&mutated(&mut Choices::new(&choices)));
     }
 }
 

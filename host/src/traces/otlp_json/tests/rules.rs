@@ -316,6 +316,20 @@ fn what_comes_out_is_limited() {
 }
 
 #[test]
+fn lengths_are_minimal_at_every_depth() {
+    for length in [0, 100, 200, 20_000, 2_100_000] {
+        // prost reads no deeper than 100 messages.
+        for depth in [1, 7, 9, 20, 40] {
+            let text = format!(r#"{{"stringValue":"{}"}}"#, "x".repeat(length));
+            let json = nested(depth).replace("{}", &text);
+            let message = decode_request(json.as_bytes(), usize::MAX).unwrap();
+            let decoded = super::decode(&message.bytes());
+            assert_eq!(prost::Message::encode_to_vec(&decoded), message.bytes(), "{length} at {depth}");
+        }
+    }
+}
+
+#[test]
 fn lengths_of_every_width_come_out_minimal() {
     for length in [1, 2, 100, 127, 128, 200, 16_250, 16_384, 20_000, 2_097_152] {
         for escaped in ["", "\\n"] {

@@ -1,0 +1,10 @@
+// A small web app that knows nothing of OpenTelemetry.
+const http = require("node:http");
+
+const server = http.createServer((request, response) => {
+  response.end(request.url.startsWith("/healthz") ? "ok" : "taken");
+});
+
+server.listen(0, "127.0.0.1", () => {
+  console.error(`listening on 127.0.0.1:${server.address().port}`);
+});
