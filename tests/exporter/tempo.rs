@@ -35,7 +35,7 @@ fn everywhere(change: impl Fn(&mut Tempo), test: impl Fn(&Sink, Collector, Versi
 /// A span with an attribute of so many bytes that do not shrink.
 fn large(name: &str, bytes: usize) -> Span {
     let mut span = span(name);
-    let noise: String = std::iter::repeat_with(|| fastrand::alphanumeric()).take(bytes).collect();
+    let noise: String = std::iter::repeat_with(fastrand::alphanumeric).take(bytes).collect();
     span.attributes.push(text("noise", &noise));
     span
 }

@@ -88,10 +88,11 @@ impl Listener {
     pub async fn bind_unix(path: &Path) -> std::io::Result<Self> {
         use std::os::unix::fs::FileTypeExt as _;
         let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-        if is_socket && let Err(error) = tokio::net::UnixStream::connect(path).await {
-            if error.kind() == std::io::ErrorKind::ConnectionRefused {
-                std::fs::remove_file(path)?;
-            }
+        if is_socket
+            && let Err(error) = tokio::net::UnixStream::connect(path).await
+            && error.kind() == std::io::ErrorKind::ConnectionRefused
+        {
+            std::fs::remove_file(path)?;
         }
         let listener = UnixListener::bind(path)?;
         let socket = Socket::Unix { listener, _unlink: Unlink(path.to_owned()) };

@@ -210,7 +210,7 @@ fn is_zlib(compressed: &[u8]) -> bool {
 /// between two blocks for the end of the frame, and so a torn body for a whole one.
 fn is_whole_lz4(compressed: &[u8]) -> bool {
     const FRAME: u32 = 0x184D_2204;
-    const SKIPPABLE: u32 = 0x184D_2A5;
+    const SKIPPABLE: u32 = 0x0184_D2A5;
     let word = |bytes: &[u8]| bytes.first_chunk::<4>().map(|word| u32::from_le_bytes(*word));
     let behind = |bytes: &'_ [u8], count: usize| bytes.get(count..).map(<[u8]>::len);
     let mut rest = compressed;
