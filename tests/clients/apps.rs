@@ -101,7 +101,6 @@ fn arrives_tidied(app: Option<App>, protocol: &str, endpoint: impl FnOnce(&Colle
     let sdk = resource.attributes.iter().find(|pair| pair.key == "telemetry.sdk.language").expect("an SDK's resource");
     assert_eq!(sdk.value.as_ref().unwrap().value, Some(Value::StringValue(language.to_owned())));
     // How many spans came is up to the app: the collector counts for itself.
-    drop(process);
     let settled = || {
         let metrics = collector.metrics();
         let (came, sent) = (
@@ -111,6 +110,7 @@ fn arrives_tidied(app: Option<App>, protocol: &str, endpoint: impl FnOnce(&Colle
         (came >= 2 && came == sent).then_some(came)
     };
     let came = wait_for("the account of what came", settled);
+    drop(process);
     collector.offer(came as usize);
     collector.finish();
 }
