@@ -82,7 +82,8 @@ fn arrives_tidied(app: Option<App>, protocol: &str, endpoint: impl FnOnce(&Colle
     let line = process.wait_for_log("listening on ");
     let address: SocketAddr = line.rsplit(' ').next().unwrap().parse().unwrap();
     assert_eq!(Call::get(address, "/healthz").text(), "ok");
-    assert_eq!(Call::get(address, "/orders?by=ada@example.org").text(), "taken");
+    let order = Call::http(address).method(http::Method::GET).path("/orders");
+    assert_eq!(order.header("user-agent", "shop of ada@example.org").post("").text(), "taken");
 
     // An app may have spans of its own beside those of its two requests.
     let servers = |spans: Vec<Span>| spans.into_iter().filter(|span| span.kind == 2).collect::<Vec<_>>();
