@@ -2,6 +2,7 @@
 //! it may be a thousandth of what comes out. So nothing is set aside that was not
 //! asked for first, and nothing comes out beyond the limit.
 
+use std::cell::RefCell;
 use std::io::Read;
 
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
@@ -136,7 +137,7 @@ impl Target<'_> {
             return Err(DecompressError::TooLarge(self.limit));
         }
         if let Some(size) = told
-            && self.at_once(size, compressed, |into| zstd::bulk::decompress_to_buffer(compressed, into).ok())?
+            && self.at_once(size, compressed, |into| unzstd(compressed, into))?
         {
             return Ok(());
         }
@@ -198,6 +199,21 @@ impl Target<'_> {
             }
         }
     }
+}
+
+thread_local! {
+    /// A context takes longer to make than a small message to unpack.
+    static UNZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// Unpacks all frames, if they fit.
+fn unzstd(compressed: &[u8], into: &mut [u8]) -> Option<usize> {
+    UNZSTD.with_borrow_mut(|kept| {
+        if kept.is_none() {
+            *kept = zstd::bulk::Decompressor::new().ok();
+        }
+        kept.as_mut()?.decompress_to_buffer(compressed, into).ok()
+    })
 }
 
 /// Whether it begins as RFC 1950 has it: method 8, and a header that 31 divides.
