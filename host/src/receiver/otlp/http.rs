@@ -66,11 +66,14 @@ pub(super) async fn handle(intake: Arc<Intake>, request: Request<Incoming>) -> R
         return answer;
     }
     let origin = request.headers().get(ORIGIN).cloned();
+    let encoding = Encoding::of(request.headers()).unwrap_or(Encoding::Protobuf);
     let answer = respond(&intake, request);
     let mut response = match settings.write_timeout {
         None => answer.await,
         Some(limit) => tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
-            plain(StatusCode::SERVICE_UNAVAILABLE, "the destination did not answer within `write_timeout`")
+            let message = "the destination did not answer within `write_timeout`";
+            let status = RpcStatus::new(Code::DeadlineExceeded, message);
+            refuse(&intake, (status::to_http(status.code), status), encoding)
         }),
     };
     let headers = response.headers_mut();
