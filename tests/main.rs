@@ -3,6 +3,7 @@
 mod architecture;
 mod clients;
 mod config;
+mod conformance;
 mod connector;
 mod exporter;
 mod hostile;

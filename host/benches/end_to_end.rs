@@ -27,6 +27,8 @@ mod report;
 mod sink;
 #[path = "end_to_end/systems.rs"]
 mod systems;
+#[path = "end_to_end/wire.rs"]
+mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -233,7 +235,7 @@ impl Bench<'_> {
             frame: self.options.frame.map(|frame| frame as usize),
             wire: scenario.wire(),
         };
-        let bodies = Arc::new(batches::on_wire(&self.batches, scenario.wire())?);
+        let bodies = Arc::new(wire::on_wire(&self.batches, scenario.wire())?);
         let bytes_before = self.sink.counts.bytes.load(Ordering::Relaxed);
         let loader = Loader::start(listen, load, bodies)?;
         thread::sleep(Duration::from_secs_f64(self.options.warm_up));

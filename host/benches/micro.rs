@@ -3,6 +3,8 @@
 //!     cargo bench --bench micro
 //!     cargo bench --bench micro -- heavy-512/index
 
+#[path = "end_to_end/batches.rs"]
+mod batches;
 #[path = "end_to_end/guest.rs"]
 mod guest;
 
@@ -25,8 +27,9 @@ use vespid::telemetry::Metrics;
 use vespid::traces::{
     Batch, Context, Edit, Index, Message, NewValue, Owner, Parcel, Texts, decode_request, encode_request, split,
 };
+use vespid::transport::compress::{Codec, Compression};
 
-criterion_group!(benches, traces, plugins);
+criterion_group!(benches, traces, codecs, plugins);
 criterion_main!(benches);
 
 type Group<'a> = BenchmarkGroup<'a, criterion::measurement::WallTime>;
@@ -48,6 +51,48 @@ fn traces(criterion: &mut Criterion) {
         native(&mut group, &wire);
         group.finish();
     }
+}
+
+/// Whole requests of the end-to-end benchmark, packed and unpacked at our own
+/// choice of level and at what SDKs use; beside them what the stream coders take.
+fn codecs(criterion: &mut Criterion) {
+    let framed = batches::prepare().expect("the load can be made").swap_remove(0);
+    let message = framed.slice(vespid::traces::PREFIX..);
+    let mut group = criterion.benchmark_group("codecs");
+    group.throughput(Throughput::Elements(batches::SPANS));
+    for (name, codec, level) in [
+        ("gzip", Codec::Gzip, None),
+        ("gzip-6", Codec::Gzip, Some(6)),
+        ("zstd", Codec::Zstd, None),
+        ("zstd-3", Codec::Zstd, Some(3)),
+        ("snappy", Codec::SnappyFramed, None),
+        ("lz4", Codec::Lz4, None),
+    ] {
+        let compression = Compression { codec, level };
+        let pack = || {
+            let mut out = vec![];
+            compression.compress(&message, &mut out).expect("memory to memory");
+            out
+        };
+        let packed = pack();
+        println!("{name}: {:.1} bytes a span of {}", packed.len() as f64 / 512.0, message.len() / 512);
+        group.bench_function(format!("{name}-pack"), |bencher| bencher.iter(pack));
+        group.bench_function(format!("{name}-unpack"), |bencher| {
+            bencher.iter(|| {
+                let mut out = vec![];
+                codec.decompress(&packed, &mut out, 64 << 20, &mut |_| true).expect("it was packed here");
+                out
+            });
+        });
+    }
+    group.bench_function("gzip-stream-pack", |bencher| {
+        bencher.iter(|| {
+            let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
+            std::io::Write::write_all(&mut encoder, &message).expect("memory to memory");
+            encoder.finish()
+        });
+    });
+    group.finish();
 }
 
 /// A call of a plugin on an indexed batch: its reads, its edits, and their place

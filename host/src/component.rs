@@ -71,12 +71,22 @@ pub struct Outcome {
     pub message: String,
 }
 
-/// No more of what destinations say is passed on.
-const LONGEST_MESSAGE: usize = 4 << 10;
+/// No more of what others say is logged and passed on. gRPC puts it in headers, in
+/// the escaped form and once more in the details, and some clients take 8 KiB of those.
+pub const LONGEST_MESSAGE: usize = 1 << 10;
+
+/// A message within the limit; a longer one is cut between two characters.
+pub fn shortened(mut message: String) -> String {
+    if message.len() > LONGEST_MESSAGE {
+        message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+        message.push('…');
+    }
+    message
+}
 
 impl Outcome {
     pub fn rejected(rejected: usize, message: impl Into<String>) -> Self {
-        Self { rejected, message: message.into() }
+        Self { rejected, message: shortened(message.into()) }
     }
 
     /// The outcome of two batches of different spans.
@@ -94,8 +104,8 @@ impl Outcome {
     fn say(mut self, more: &str) -> Self {
         if self.message.is_empty() {
             self.message = more.to_owned();
-        } else if !more.is_empty() && !self.message.contains(more) && self.message.len() < LONGEST_MESSAGE {
-            self.message = format!("{}; {more}", self.message);
+        } else if !more.is_empty() && !self.message.contains(more) {
+            self.message = shortened(format!("{}; {more}", self.message));
         }
         self
     }
@@ -229,11 +239,11 @@ pub struct ConsumeError {
 
 impl ConsumeError {
     pub fn retryable(message: impl Into<String>) -> Self {
-        Self { retryable: true, message: message.into(), retry_after: None, code: None }
+        Self { retryable: true, message: shortened(message.into()), retry_after: None, code: None }
     }
 
     pub fn permanent(message: impl Into<String>) -> Self {
-        Self { retryable: false, message: message.into(), retry_after: None, code: None }
+        Self { retryable: false, message: shortened(message.into()), retry_after: None, code: None }
     }
 
     pub fn with_code(mut self, code: i32) -> Self {

@@ -82,7 +82,8 @@ fn arrives_tidied(app: Option<App>, protocol: &str, endpoint: impl FnOnce(&Colle
     let line = process.wait_for_log("listening on ");
     let address: SocketAddr = line.rsplit(' ').next().unwrap().parse().unwrap();
     assert_eq!(Call::get(address, "/healthz").text(), "ok");
-    assert_eq!(Call::get(address, "/orders?by=ada@example.org").text(), "taken");
+    let order = Call::http(address).method(http::Method::GET).path("/orders");
+    assert_eq!(order.header("user-agent", "shop of ada@example.org").post("").text(), "taken");
 
     // An app may have spans of its own beside those of its two requests.
     let servers = |spans: Vec<Span>| spans.into_iter().filter(|span| span.kind == 2).collect::<Vec<_>>();
@@ -101,7 +102,6 @@ fn arrives_tidied(app: Option<App>, protocol: &str, endpoint: impl FnOnce(&Colle
     let sdk = resource.attributes.iter().find(|pair| pair.key == "telemetry.sdk.language").expect("an SDK's resource");
     assert_eq!(sdk.value.as_ref().unwrap().value, Some(Value::StringValue(language.to_owned())));
     // How many spans came is up to the app: the collector counts for itself.
-    drop(process);
     let settled = || {
         let metrics = collector.metrics();
         let (came, sent) = (
@@ -111,6 +111,7 @@ fn arrives_tidied(app: Option<App>, protocol: &str, endpoint: impl FnOnce(&Colle
         (came >= 2 && came == sent).then_some(came)
     };
     let came = wait_for("the account of what came", settled);
+    drop(process);
     collector.offer(came as usize);
     collector.finish();
 }

@@ -233,3 +233,20 @@ fn a_huge_answer_over_http_is_not_read_to_its_end() {
     let sink = Sink::start();
     huge_answer(Setup::new().exporter("otlphttp", to_http(&sink)), &sink);
 }
+
+#[test]
+fn what_a_destination_says_at_length_is_passed_on_in_short() {
+    let long = format!("it begins so {}", "é".repeat(1 << 20));
+    let sink = Sink::start();
+    let collector = Setup::new().exporter("otlphttp", to_http(&sink)).start();
+    sink.answer_next([Reply::Status { grpc: 3, http: 400, message: long.clone(), retry: None }]);
+    // Whole, it would be 6 MiB of headers.
+    let answer = collector.send(&request(spans(1)));
+    answer.expect(Code::InvalidArgument, "it begins so");
+    assert!(answer.message.len() < 2000 && answer.message.ends_with("é…"), "{} bytes", answer.message.len());
+    sink.answer_next([Reply::Partial { rejected: 0, message: long.leak() }]);
+    let partial = collector.send(&request(spans(1))).expect_ok().partial_success.clone().unwrap();
+    assert!(partial.error_message.starts_with("it begins so") && partial.error_message.len() < 2000);
+    assert!(collector.log().lines().all(|line| line.len() < 4000));
+    collector.finish();
+}

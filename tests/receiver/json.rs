@@ -139,6 +139,52 @@ fn what_is_wrong_is_told_in_json_with_its_place() {
     collector.finish();
 }
 
+/// What each of these stands for, as the Collector reads it, and what of it nobody takes.
+#[test]
+fn names_numbers_and_bytes_are_read_in_every_form_that_the_collector_takes() {
+    let sink = Sink::start();
+    let collector = Setup::line(&sink).start();
+    let ids = r#""trace_id":"01010101010101010101010101010101","spanId":"0202020202020202""#;
+    let body = |fields: &str| {
+        format!(r#"{{"resource_spans":[{{"scopeSpans":[{{"spans":[{{{ids},"name":"a",{fields}}}]}}]}}]}}"#)
+    };
+    let attribute = |value: &str| format!(r#""attributes":[{{"key":"k","value":{value}}}]"#);
+    let taken = |fields: &str| {
+        collector.offer(1);
+        assert_eq!(post(&collector, body(fields)).json(200), json!({}), "{fields}");
+        all(&sink.received().last().unwrap().request())[0].clone()
+    };
+    for kind in ["2", "\"SPAN_KIND_SERVER\""] {
+        assert_eq!(taken(&format!("\"kind\":{kind}")).kind, 2, "{kind}");
+    }
+    for time in ["\"18446744073709551615\"", "18446744073709551615"] {
+        assert_eq!(taken(&format!("\"start_time_unix_nano\":{time}")).start_time_unix_nano, u64::MAX, "{time}");
+    }
+    let value = |json: &str| taken(&attribute(json)).attributes[0].value.clone().unwrap().value;
+    assert_eq!(value(r#"{"bytesValue":"+/8="}"#), Some(Any::BytesValue(vec![0xfb, 0xff])));
+    assert_eq!(value(r#"{"doubleValue":"-Infinity"}"#), Some(Any::DoubleValue(f64::NEG_INFINITY)));
+    assert_eq!(value(r#"{"doubleValue":"1.5"}"#), Some(Any::DoubleValue(1.5)));
+    assert_eq!(value(r#"{"intValue":"-9223372036854775808"}"#), Some(Any::IntValue(i64::MIN)));
+    assert_eq!(value(r#"{"boolValue":true}"#), Some(Any::BoolValue(true)));
+    assert_eq!(value("{}"), None);
+    assert_eq!(taken(r#""status":null,"events":null,"parentSpanId":"""#).status, None);
+    let span = taken(r#""attributes":[{"keyStrindex":1,"value":{"stringValueStrindex":2,"stringValue":"v"}}]"#);
+    assert_eq!(span.attributes.len(), 1, "an index into nothing is no reason to refuse");
+    for wrong in [
+        r#""kind":"SERVER""#.to_owned(),
+        r#""startTimeUnixNano":"18446744073709551616""#.to_owned(),
+        r#""startTimeUnixNano":1.5"#.to_owned(),
+        r#""parentSpanId":"AQIDBAUGBwg=""#.to_owned(),
+        attribute(r#"{"bytesValue":"!!"}"#),
+        attribute(r#"{"intValue":"9223372036854775808"}"#),
+        attribute(r#"{"boolValue":"true"}"#),
+        attribute(&format!("{}{{}}{}", r#"{"arrayValue":{"values":["#.repeat(3000), "]}}".repeat(3000))),
+    ] {
+        assert_eq!(post(&collector, body(&wrong)).json(400)["code"], 3, "{wrong}");
+    }
+    collector.finish();
+}
+
 #[test]
 fn overload_is_told_in_json_with_the_destinations_retry_after() {
     let sink = Sink::start();

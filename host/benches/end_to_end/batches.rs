@@ -1,7 +1,7 @@
 //! The load: export requests as an SDK in front of a web shop would send them,
 //! the same ones in every run.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use bytes::{BufMut, Bytes, BytesMut};
 use fastrand::Rng;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -9,12 +9,6 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, Key
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::Event};
 use prost::Message;
-
-use vespid::traces::{Message as Wired, PREFIX, encode_request};
-use vespid::transport::compress::{Codec, Compression};
-
-use crate::sink::SpanCounter;
-use crate::systems::Wire;
 
 pub const SPANS: u64 = 512;
 /// Together they exceed a core's caches, so that none is measured out of those.
@@ -251,34 +245,9 @@ pub fn prepare() -> Result<Vec<Bytes>> {
             bytes.put_u8(0);
             bytes.put_u32(length as u32);
             request.encode(&mut bytes)?;
-            let mut counter = SpanCounter::of_grpc();
-            bytes.chunks(1_000).for_each(|piece| counter.feed(piece));
-            ensure!(counter.finish() == Some(SPANS), "the load and the sink disagree on the number of spans");
             Ok(bytes.freeze())
         })
         .collect()
-}
-
-/// The requests' bodies as they come over this wire.
-pub fn on_wire(framed: &[Bytes], wire: Wire) -> Result<Vec<Bytes>> {
-    let body = |framed: &Bytes| -> Result<Bytes> {
-        let message = framed.slice(PREFIX..);
-        Ok(match wire {
-            Wire::Grpc(None) => framed.clone(),
-            Wire::Grpc(Some(codec)) => {
-                let mut packed = vec![1, 0, 0, 0, 0];
-                // What SDKs use: gzip's 6, zstd's 3.
-                let level = Some(if codec == Codec::Zstd { 3 } else { 6 });
-                Compression { codec, level }.compress(&message, &mut packed)?;
-                let length = (packed.len() - PREFIX) as u32;
-                packed[1..PREFIX].copy_from_slice(&length.to_be_bytes());
-                packed.into()
-            }
-            Wire::Http => message,
-            Wire::Json => encode_request(&Wired::copy_of(&message))?.into(),
-        })
-    };
-    framed.iter().map(body).collect()
 }
 
 fn request(number: u64, random: &mut Rng) -> ExportTraceServiceRequest {

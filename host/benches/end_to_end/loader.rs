@@ -21,7 +21,9 @@ use prost::Message;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::systems::Wire;
+use vespid::transport::compress::Codec;
+
+use crate::wire::Wire;
 use crate::{CONNECTION_WINDOW, EXPORT, STREAM_WINDOW, batches};
 
 const CONNECTIONS: usize = 2;
@@ -266,7 +268,8 @@ async fn read_http(response: http::Response<Incoming>) -> Result<u64> {
 async fn read(response: http::Response<Incoming>) -> Result<u64> {
     ensure!(response.status().is_success(), "HTTP status {}", response.status());
     let (head, mut body) = response.into_parts();
-    let (mut message, mut trailers) = (Vec::new(), head.headers);
+    let head = head.headers;
+    let (mut message, mut trailers) = (Vec::new(), head.clone());
     while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         match frame?.into_data() {
             Ok(data) => message.extend_from_slice(&data),
@@ -281,7 +284,14 @@ async fn read(response: http::Response<Incoming>) -> Result<u64> {
             bail!("gRPC status {status}: {}", text.unwrap_or_default());
         }
     }
-    let answer = ExportTraceServiceResponse::decode(message.get(5..).context("no message in the answer")?)?;
+    let mut answer = message.get(5..).context("no message in the answer")?.to_vec();
+    // grpc-go answers in the compression that it was asked in, whatever it was offered.
+    if message.first() == Some(&1) {
+        let codec = head.get("grpc-encoding").and_then(|name| Codec::of_grpc(name.to_str().ok()?));
+        let packed = std::mem::take(&mut answer);
+        codec.context("an answer packed in no known way")?.decompress(&packed, &mut answer, 4 << 20, &mut |_| true)?;
+    }
+    let answer = ExportTraceServiceResponse::decode(answer.as_slice())?;
     Ok(answer.partial_success.map_or(0, |partial| partial.rejected_spans.max(0) as u64))
 }
 

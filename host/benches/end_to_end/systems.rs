@@ -9,6 +9,8 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use vespid::transport::compress::Codec;
 
+use crate::wire::Wire;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
     /// No processor, at full speed
@@ -68,20 +70,6 @@ impl Scenario {
             Scenario::Plugin | Scenario::Rate10k | Scenario::Start => &RULES[..1],
             Scenario::Chain => &RULES,
         }
-    }
-}
-
-/// What requests are on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wire {
-    Grpc(Option<Codec>),
-    Http,
-    Json,
-}
-
-impl Wire {
-    pub fn is_grpc(self) -> bool {
-        matches!(self, Wire::Grpc(_))
     }
 }
 
@@ -212,7 +200,7 @@ fn configuration(wire: Wire, listen: SocketAddr, sink: SocketAddr, processors: &
         "exporters: {{{exporter}: {{endpoint: \"{scheme}{sink}\", compression: {compression}, tls: {{insecure: true}}, \
          sending_queue: {{enabled: false}}}}}}\n\
          service:\n  telemetry: {{metrics: {{level: none}}}}\n  \
-         pipelines: {{traces: {{receivers: [otlp], processors: [{}], exporters: [otlp]}}}}\n",
+         pipelines: {{traces: {{receivers: [otlp], processors: [{}], exporters: [{exporter}]}}}}\n",
         ids.join(", ")
     ));
     text

@@ -385,6 +385,16 @@ impl<'a> Section<'a> {
         if section.boolean_or("enabled", true) { Toggle::On(section) } else { Toggle::Off }
     }
 
+    /// The mapping under a key that has no defaults to be asked for: absent, null and
+    /// switched off are all none, as the Collector has it for `tls` and `auth`.
+    pub fn optional(&mut self, key: &str) -> Option<Section<'a>> {
+        self.given(key)?;
+        match self.toggle(key) {
+            Toggle::On(section) => Some(section),
+            Toggle::Absent | Toggle::Off => None,
+        }
+    }
+
     /// The items of a list, each with its path: `policies[0]`. Absent is empty.
     pub fn list(&mut self, key: &str) -> Vec<(String, &'a Node)> {
         self.given(key).and_then(|node| self.items(key, node)).unwrap_or_default()
@@ -431,6 +441,13 @@ impl<'a> Section<'a> {
             let mut problem = Problem::new(self.path_of(key), why).hint(hint);
             problem.at = at;
             self.problems.error(problem);
+        }
+    }
+
+    /// Refuses extensions that requests shall be led through, of which there are none.
+    pub fn refuse_middlewares(&mut self) {
+        if !self.list("middlewares").is_empty() {
+            self.refuse("middlewares", "requests cannot be led through other extensions", "remove it");
         }
     }
 

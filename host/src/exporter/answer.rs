@@ -139,13 +139,14 @@ pub fn accepted(id: &str, answer: &[u8], spans: usize, metrics: &ExporterMetrics
     let response = ExportResponse::decode(answer).unwrap_or_default();
     let partial = response.partial_success.unwrap_or_default();
     let rejected = u64::try_from(partial.rejected_spans).unwrap_or_default().min(spans as u64);
-    if rejected > 0 || !partial.error_message.is_empty() {
-        let message = &partial.error_message;
+    let outcome = Outcome::rejected(rejected as usize, partial.error_message);
+    if outcome != Outcome::default() {
+        let message = &outcome.message;
         tracing::warn!(exporter = id, dropped_spans = rejected, message, "Partial success response");
     }
     metrics.partial.inc_by(rejected);
     metrics.sent.inc_by(spans as u64 - rejected);
-    Outcome::rejected(rejected as usize, partial.error_message)
+    outcome
 }
 
 #[cfg(test)]

@@ -65,6 +65,8 @@ pub fn read(mut section: Section<'_>) -> DebugSettings {
             ),
         }
     }
+    let why = "has no effect: a request is shown at once, before its sender is answered";
+    section.ignore_with_warning("sending_queue", why, "remove it");
     section.finish();
     DebugSettings { verbosity, sampling: Sampling { initial, thereafter }, outputs: (!internal).then_some(outputs) }
 }

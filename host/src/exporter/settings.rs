@@ -53,11 +53,7 @@ impl ClientSettings {
         // What the socket's buffers hold is the system's.
         section.ignore("read_buffer_size");
         section.ignore("write_buffer_size");
-        if section.list("middlewares").is_empty() {
-            section.ignore("middlewares");
-        } else {
-            section.refuse("middlewares", "requests cannot be led through other extensions", "remove it");
-        }
+        section.refuse_middlewares();
         let sending = SendingSettings::read(section);
         Some(Self {
             url: url?,
@@ -136,7 +132,7 @@ pub(super) fn read_compression(
 }
 
 fn read_auth(section: &mut Section<'_>) -> Option<Reference> {
-    let mut auth = section.section("auth")?;
+    let mut auth = section.optional("auth")?;
     let named = auth.reference("authenticator");
     if named.is_none() && !auth.has("authenticator") {
         auth.problem("has no authenticator", "write `authenticator: basicauth`, or remove `auth`");

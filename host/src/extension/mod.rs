@@ -88,13 +88,14 @@ fn read_port(section: &mut Section<'_>, default: &str, versions: Versions) -> Po
         let message = format!("`{endpoint}` is not `host:port`");
         section.problem_at("endpoint", message, format!("write it like `{default}`"));
     }
-    let tls = section.section("tls").and_then(ServerTlsSettings::read).map(Box::new);
+    let tls = section.optional("tls").and_then(ServerTlsSettings::read).map(Box::new);
     let hint = "remove it, and let `endpoint` be one that only those can reach who may read it";
     section.refuse("auth", "this page asks nobody who they are", hint);
-    section.refuse("middlewares", "there are no middlewares", "remove it");
+    section.refuse_middlewares();
     for key in [
         "compression_algorithms",
         "cors",
+        "dialer",
         "idle_timeout",
         "include_metadata",
         "keep_alives_enabled",

@@ -5,7 +5,7 @@ use crate::config::{Problem, Section};
 
 /// Says so, once.
 pub fn read(mut section: Section<'_>) {
-    for key in ["endpoint", "block_profile_fraction", "mutex_profile_fraction", "save_to_file"] {
+    for key in ["endpoint", "dialer", "block_profile_fraction", "mutex_profile_fraction", "save_to_file"] {
         section.ignore(key);
     }
     let mut warning = Problem::new(section.path(), "has no effect: there is no Go runtime to profile")

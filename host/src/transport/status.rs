@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost::Message;
 use tonic::Code;
 
-use crate::component::{ConsumeError, Outcome};
+use crate::component::{ConsumeError, Outcome, shortened};
 
 /// `opentelemetry.proto.collector.trace.v1.ExportTraceServiceResponse`.
 #[derive(Clone, PartialEq, Message)]
@@ -84,13 +84,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 impl RpcStatus {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code: code as i32, message: message.into(), details: vec![] }
+        Self { code: code as i32, message: shortened(message.into()), details: vec![] }
     }
 
     /// Data that cannot be read: what is wrong with it, and where.
     pub fn malformed(field: impl Into<String>, message: impl Into<String>) -> Self {
         let mut status = Self::new(Code::InvalidArgument, message);
-        let violation = FieldViolation { field: field.into(), description: status.message.clone() };
+        let violation = FieldViolation { field: shortened(field.into()), description: status.message.clone() };
         let detail = BadRequest { field_violations: vec![violation] };
         status.details.push(Any { type_url: BAD_REQUEST.into(), value: detail.encode_to_vec() });
         status

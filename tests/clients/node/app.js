@@ -2,7 +2,8 @@
 const http = require("node:http");
 
 const server = http.createServer((request, response) => {
-  response.end(request.url.startsWith("/healthz") ? "ok" : "taken");
+  const { pathname } = new URL(request.url, "http://localhost");
+  response.end(pathname === "/healthz" ? "ok" : "taken");
 });
 
 server.listen(0, "127.0.0.1", () => {

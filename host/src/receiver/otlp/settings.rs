@@ -171,10 +171,10 @@ fn shared(
         "unix" => unix(&mut section),
         _ => Endpoint::Tcp(endpoint(&mut section, default)),
     };
-    let tls = section.section("tls").and_then(ServerTlsSettings::read);
+    let tls = section.optional("tls").and_then(ServerTlsSettings::read);
     let include_metadata = section.boolean_or("include_metadata", false);
     let mut auth = None;
-    if let Toggle::On(mut part) = section.toggle("auth") {
+    if let Some(mut part) = section.optional("auth") {
         auth = part.reference("authenticator");
         if auth.is_none() && !part.has("authenticator") {
             part.problem("names no authenticator", "write `authenticator: basicauth/name`, an extension's id");
@@ -185,9 +185,9 @@ fn shared(
         }
         part.finish();
     }
-    if !section.list("middlewares").is_empty() {
-        section.refuse("middlewares", "there are no middlewares", "remove it");
-    }
+    section.refuse_middlewares();
+    // Part of every address in the Collector, and of use to who dials alone.
+    section.ignore("dialer");
     section.finish();
     Protocol { endpoint, tls, connections, limit, include_metadata, auth, http }
 }

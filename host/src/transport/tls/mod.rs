@@ -55,7 +55,10 @@ impl Default for Cryptography {
 impl Cryptography {
     fn read(section: &mut Section<'_>) -> Self {
         section.ignore("include_insecure_cipher_suites");
-        section.refuse("tpm", "keys in a TPM cannot be used", "give the key as a file: `key_file`");
+        // Off unless it says otherwise, unlike other sections.
+        if section.section("tpm").and_then(|mut tpm| tpm.boolean("enabled")) == Some(true) {
+            section.refuse("tpm", "keys in a TPM cannot be used", "give the key as a file: `key_file`");
+        }
         Self {
             versions: read_versions(section),
             suites: read_named(section, "cipher_suites", &SUITES, "is no cipher suite that is spoken here"),
