@@ -21,6 +21,7 @@ use crate::extension::basic_auth::{BasicAuthClient, BasicAuthServer, BasicAuthSe
 use crate::extension::bearer_token::{BearerToken, BearerTokenSettings};
 use crate::extension::headers_setter::{HeadersSetter, HeadersSetterSettings};
 use crate::extension::health_check::HealthSettings;
+use crate::extension::memory_limiter::{Limiter, LimiterSettings};
 use crate::extension::zpages::ZpagesSettings;
 use crate::extension::{Port, pprof};
 use crate::plugin::{Clockwork, LoadError, Module, PluginSettings};
@@ -30,11 +31,19 @@ use crate::telemetry::Metrics;
 use crate::transport::tls::TlsError;
 
 pub const RECEIVERS: &[&str] = &["nop", "otlp"];
-pub const PROCESSORS: &[&str] = &["batch", "wasm"];
+pub const PROCESSORS: &[&str] = &["batch", "memory_limiter", "wasm"];
 pub const EXPORTERS: &[&str] = &["debug", "file", "nop", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
 pub const CONNECTORS: &[&str] = &["forward"];
-pub const EXTENSIONS: &[&str] =
-    &["basicauth", "bearertokenauth", "headers_setter", "health_check", "healthcheckv2", "pprof", "zpages"];
+pub const EXTENSIONS: &[&str] = &[
+    "basicauth",
+    "bearertokenauth",
+    "headers_setter",
+    "health_check",
+    "healthcheckv2",
+    "memory_limiter",
+    "pprof",
+    "zpages",
+];
 
 /// Old names of exporters that still work, and the new ones.
 pub const ALIASES: &[(&str, &str)] = &[("otlp", "otlp_grpc"), ("otlphttp", "otlp_http")];
@@ -56,6 +65,7 @@ pub enum ReceiverSettings {
 pub enum ProcessorSettings {
     /// It is no step on the way: it makes batches in front of the exporters.
     Batch(BatchingSettings),
+    MemoryLimiter(LimiterSettings),
     Plugin(PluginSettings),
 }
 
@@ -72,6 +82,7 @@ pub enum ExtensionSettings {
     BasicAuth(BasicAuthSettings),
     BearerToken(BearerTokenSettings),
     HeadersSetter(HeadersSetterSettings),
+    MemoryLimiter(LimiterSettings),
     Zpages(ZpagesSettings),
     /// It does nothing here.
     Pprof,
@@ -108,6 +119,7 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
     for (component, section) in sections(&config.processors, problems) {
         let settings = match component.id.kind.as_str() {
             "batch" => ProcessorSettings::Batch(BatchingSettings::read_processor(section)),
+            "memory_limiter" => ProcessorSettings::MemoryLimiter(LimiterSettings::read(section)),
             "wasm" => ProcessorSettings::Plugin(PluginSettings::read(section)),
             _ => {
                 unknown("processor", component, PROCESSORS, problems);
@@ -139,6 +151,7 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
         let settings = match component.id.kind.as_str() {
             "health_check" => Some(ExtensionSettings::Health(HealthSettings::read(section))),
             "healthcheckv2" => Some(ExtensionSettings::Health(HealthSettings::read_v2(section))),
+            "memory_limiter" => Some(ExtensionSettings::MemoryLimiter(LimiterSettings::read(section))),
             "pprof" => {
                 pprof::read(section);
                 Some(ExtensionSettings::Pprof)
@@ -206,8 +219,12 @@ pub fn extensions(config: &Config, blueprint: &mut Blueprint, problems: &Problem
             }
             Some(ExtensionSettings::BearerToken(settings)) => BearerToken::new(settings).map(|it| {
                 let token = Arc::new(it);
-                Extension { authenticator: Some(token.clone()), authorizer: Some(token) }
+                Extension { authenticator: Some(token.clone()), authorizer: Some(token), gate: None }
             }),
+            Some(ExtensionSettings::MemoryLimiter(settings)) => {
+                let limiter = Limiter::new(component.id.to_string().into(), &settings);
+                Ok(Extension { gate: Some(Arc::new(limiter)), ..Extension::default() })
+            }
             Some(ExtensionSettings::HeadersSetter(settings)) => {
                 chained.push((component, settings));
                 continue;
@@ -225,11 +242,11 @@ pub fn extensions(config: &Config, blueprint: &mut Blueprint, problems: &Problem
 }
 
 fn server(authenticator: Arc<dyn Authenticator>) -> Extension {
-    Extension { authenticator: Some(authenticator), authorizer: None }
+    Extension { authenticator: Some(authenticator), ..Extension::default() }
 }
 
 fn client(authorizer: Arc<dyn Authorizer>) -> Extension {
-    Extension { authenticator: None, authorizer: Some(authorizer) }
+    Extension { authorizer: Some(authorizer), ..Extension::default() }
 }
 
 fn finish_extension(

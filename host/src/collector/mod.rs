@@ -11,14 +11,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::component::{Consumer, Id, Processor};
+use crate::component::{Consumer, Extensions, Id, Processor};
 use crate::config::{Component, ComponentId, Config, Problem, Problems, Reference, Secrets};
 use crate::exporter::{Batching, BatchingSettings, Drain};
 use crate::extension::health_check::{self, Health, Stage};
+use crate::extension::memory_limiter::{Limiter, MemoryLimiter};
 use crate::extension::{Overview, PipelineOverview, zpages};
 use crate::pipeline::{FanOut, Pipeline};
 use crate::plugin::{Clockwork, LoadError, Module};
-use crate::receiver::otlp::OtlpReceiver;
+use crate::receiver::otlp::{Door, OtlpReceiver, Protocol};
 use crate::registry::{self, Blueprint, ExtensionSettings, ProcessorSettings, ReceiverSettings};
 use crate::telemetry::Metrics;
 use crate::transport::budget::Budget;
@@ -72,14 +73,7 @@ impl Graph {
         // By receivers and connectors. What connectors lead to is built before them.
         let mut feeds: HashMap<&ComponentId, Vec<Arc<Pipeline>>> = HashMap::new();
         for pipeline in config.downstream_first() {
-            let mut processors: Vec<Box<dyn Processor>> = vec![];
-            for reference in &pipeline.processors {
-                let Some((component, Part::Plugin(module))) = parts.get(&reference.id) else { continue };
-                match module.plugin(&pipeline.id.to_string(), &metrics, workers).await {
-                    Ok(plugin) => processors.push(Box::new(plugin)),
-                    Err(error) => problems.error(load_problem(component, &error)),
-                }
-            }
+            let processors = steps(pipeline, &parts, &metrics, workers, problems).await;
             let batching = batching_of(pipeline, &parts, problems);
             let named = pipeline.exporters.iter().filter_map(|reference| exporters.get_key_value(&reference.id));
             let exporters = named.map(|(id, exporter)| match batching {
@@ -110,12 +104,11 @@ impl Graph {
                 continue;
             };
             let id: Id = component.id.to_string().into();
-            let authenticators = [("grpc", &settings.grpc), ("http", &settings.http)].map(|(name, protocol)| {
-                let named = protocol.as_ref()?.auth.as_ref()?;
-                let path = format!("{}.protocols.{name}.auth.authenticator", component.path);
-                extensions.authenticator(&path, named).map_err(|problem| problems.error(problem)).ok()
+            let doors = [("grpc", &settings.grpc), ("http", &settings.http)].map(|(name, protocol)| {
+                let path = format!("{}.protocols.{name}", component.path);
+                protocol.as_ref().map(|protocol| door(&path, protocol, &extensions, problems)).unwrap_or_default()
             });
-            match OtlpReceiver::new(id.clone(), *settings, authenticators) {
+            match OtlpReceiver::new(id.clone(), *settings, doors) {
                 Ok(receiver) => receivers.push((id, receiver, Arc::new(FanOut(pipelines)) as _)),
                 Err(problem) => problems.error(problem.0.problem(&problem.1)),
             }
@@ -157,7 +150,8 @@ impl Graph {
                 ExtensionSettings::Pprof
                 | ExtensionSettings::BasicAuth(_)
                 | ExtensionSettings::BearerToken(_)
-                | ExtensionSettings::HeadersSetter(_) => {}
+                | ExtensionSettings::HeadersSetter(_)
+                | ExtensionSettings::MemoryLimiter(_) => {}
             }
         }
         let (readers, pushes) = read_metrics(telemetry, &metrics).await?;
@@ -248,6 +242,8 @@ fn used<'a>(
 /// A processor that pipelines name, as far as all of them share it.
 enum Part {
     Batch(BatchingSettings),
+    /// It measures once for all pipelines.
+    Limiter(Arc<Limiter>),
     Plugin(Module),
 }
 
@@ -261,6 +257,11 @@ fn load_processors<'a>(config: &'a Config, blueprint: &mut Blueprint, problems: 
             None => continue,
             Some(ProcessorSettings::Batch(settings)) => {
                 parts.insert(&component.id, (component, Part::Batch(settings)));
+                continue;
+            }
+            Some(ProcessorSettings::MemoryLimiter(settings)) => {
+                let limiter = Arc::new(Limiter::new(component.id.to_string().into(), &settings));
+                parts.insert(&component.id, (component, Part::Limiter(limiter)));
                 continue;
             }
             Some(ProcessorSettings::Plugin(settings)) => settings,
@@ -278,6 +279,47 @@ fn load_processors<'a>(config: &'a Config, blueprint: &mut Blueprint, problems: 
         }
     }
     parts
+}
+
+/// What a pipeline's batches go through, in order.
+async fn steps(
+    pipeline: &crate::config::Pipeline,
+    parts: &Parts<'_>,
+    metrics: &Metrics,
+    workers: usize,
+    problems: &Problems,
+) -> Vec<Box<dyn Processor>> {
+    let mut steps: Vec<Box<dyn Processor>> = vec![];
+    for reference in &pipeline.processors {
+        match parts.get(&reference.id) {
+            // Batches are made behind all steps.
+            None | Some((_, Part::Batch(_))) => {}
+            Some((_, Part::Limiter(limiter))) => {
+                let (id, limiter) = (reference.id.to_string(), Arc::clone(limiter));
+                let (processor_metrics, metrics) = (metrics.processor(&id), metrics.limiter(&id));
+                steps.push(Box::new(MemoryLimiter { limiter, processor_metrics, metrics }));
+            }
+            Some((component, Part::Plugin(module))) => {
+                match module.plugin(&pipeline.id.to_string(), metrics, workers).await {
+                    Ok(plugin) => steps.push(Box::new(plugin)),
+                    Err(error) => problems.error(load_problem(component, &error)),
+                }
+            }
+        }
+    }
+    steps
+}
+
+/// Who lets requests of a protocol in.
+fn door(path: &str, protocol: &Protocol, extensions: &Extensions, problems: &Problems) -> Door {
+    let told = |problem| problems.error(problem);
+    let named = protocol.auth.as_ref();
+    let authenticator = named
+        .and_then(|named| extensions.authenticator(&format!("{path}.auth.authenticator"), named).map_err(told).ok());
+    let named = protocol.middlewares.iter().enumerate();
+    let gates = named
+        .filter_map(|(at, named)| extensions.gate(&format!("{path}.middlewares[{at}].id"), named).map_err(told).ok());
+    Door { gates: gates.collect(), authenticator }
 }
 
 /// How a pipeline makes batches. Of several `batch` processors the last is the one

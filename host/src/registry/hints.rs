@@ -22,7 +22,6 @@ pub(super) fn of(kind: &str, name: &str) -> Option<&'static str> {
             "prometheus" | "host_metrics" | "hostmetrics" | "kubeletstats" | "kubelet_stats" | "k8s_cluster"
             | "filelog" | "file_log" | "k8s_events" | "k8sobjects" | "k8s_objects" | "statsd" | "docker_stats",
         ) => "it receives metrics or logs: leave it to the OpenTelemetry Collector",
-        ("processor", "memory_limiter") => "remove it: memory is limited without it",
         ("connector", "span_metrics" | "spanmetrics" | "service_graph" | "servicegraph" | "count" | "exceptions") => {
             "it makes metrics of traces, which Tempo's metrics-generator does too: `--traces-only` leaves it out"
         }
