@@ -14,7 +14,7 @@ pub use sending::{Drain, SendingSettings};
 pub use settings::ClientSettings;
 
 use crate::component::ConsumeError;
-use crate::traces::Parcel;
+use crate::traces::{Message, Parcel};
 use crate::transport::compress::Compression;
 
 /// The innermost reason of an error.
@@ -37,6 +37,12 @@ const ANSWER_LIMIT: usize = 4 << 20;
 /// The tenant that a plugin set, as a header.
 fn tenant(parcel: &Parcel) -> Option<http::HeaderValue> {
     parcel.context.tenant.as_deref().and_then(|tenant| http::HeaderValue::from_str(tenant).ok())
+}
+
+/// The compressed form, behind gRPC's prefix, in which an unchanged message came, if
+/// it would be packed the same way again and the config asks for no level of its own.
+fn as_it_came(compression: Compression, message: &Message) -> Option<bytes::Bytes> {
+    compression.level.is_none().then(|| message.packed(compression.codec.http_name())).flatten()
 }
 
 /// A message larger than this is packed off the workers, which have other senders to serve.

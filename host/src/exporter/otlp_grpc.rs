@@ -16,11 +16,11 @@ use super::answer::{self, Failure};
 use super::backends::Backends;
 use super::sending::{Destination, Drain, Sending};
 use super::settings::read_compression;
-use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, pack, root_cause};
+use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, as_it_came, pack, root_cause};
 use crate::component::{Authorizer, BoxFuture, ConsumeError, Exporter, Id, Outcome};
 use crate::config::Section;
 use crate::telemetry::ExporterMetrics;
-use crate::traces::{PREFIX, Parcel};
+use crate::traces::{PREFIX, Parcel, write_prefix};
 use crate::transport::body::Ready;
 use crate::transport::compress::Codec;
 use crate::transport::connect::{Connector, Target};
@@ -290,13 +290,11 @@ impl Caller {
 impl Destination for Caller {
     async fn body(&self, parcel: &Parcel) -> Result<Bytes, ConsumeError> {
         let Some(compression) = self.settings.client.compression else { return Ok(parcel.message.framed()) };
-        let mut out = pack(compression, parcel.message.bytes(), PREFIX).await?;
-        let length = u32::try_from(out.len() - PREFIX)
-            .map_err(|_| ConsumeError::permanent("the request is larger than gRPC can carry"))?;
-        if let Some(prefix) = out.first_chunk_mut::<PREFIX>() {
-            let [a, b, c, d] = length.to_be_bytes();
-            *prefix = [1, a, b, c, d];
+        if let Some(framed) = as_it_came(compression, &parcel.message) {
+            return Ok(framed);
         }
+        let mut out = pack(compression, parcel.message.bytes(), PREFIX).await?;
+        write_prefix(true, &mut out);
         Ok(out.into())
     }
 

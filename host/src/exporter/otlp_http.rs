@@ -16,11 +16,11 @@ use super::answer::{self, Failure};
 use super::backends::HttpClient;
 use super::sending::{Destination, Drain, Sending};
 use super::settings::read_compression;
-use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, pack, root_cause};
+use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, as_it_came, pack, root_cause};
 use crate::component::{Authorizer, BoxFuture, ConsumeError, Exporter, Id, Outcome};
 use crate::config::{Section, Toggle};
 use crate::telemetry::ExporterMetrics;
-use crate::traces::{Parcel, encode_request};
+use crate::traces::{PREFIX, Parcel, encode_request};
 use crate::transport::body::Ready;
 use crate::transport::compress::Codec;
 use crate::transport::connect::{Connector, Target};
@@ -232,6 +232,12 @@ impl Destination for Poster {
             parcel.message.bytes()
         };
         match self.settings.client.compression {
+            Some(compression)
+                if !self.settings.json
+                    && let Some(framed) = as_it_came(compression, &parcel.message) =>
+            {
+                Ok(framed.slice(PREFIX..))
+            }
             Some(compression) => pack(compression, message, 0).await.map(Bytes::from),
             None => Ok(message),
         }

@@ -10,6 +10,14 @@ pub const PREFIX: usize = 5;
 #[derive(Debug, Clone)]
 pub struct Message {
     framed: Bytes,
+    packed: Option<Packed>,
+}
+
+/// The compressed form in which the very bytes of a message came.
+#[derive(Debug, Clone)]
+struct Packed {
+    encoding: &'static str,
+    framed: Bytes,
 }
 
 impl Message {
@@ -18,15 +26,15 @@ impl Message {
         if buffer.len() < PREFIX {
             buffer.resize(PREFIX, 0);
         }
-        write_prefix(&mut buffer);
-        Self { framed: buffer.into() }
+        write_prefix(false, &mut buffer);
+        Self { framed: buffer.into(), packed: None }
     }
 
     /// Takes bytes that start with the prefix of an uncompressed gRPC message of just their length.
     pub fn from_grpc(framed: Bytes) -> Option<Self> {
         let (prefix, message) = framed.split_first_chunk::<PREFIX>()?;
         let [flag, length @ ..] = *prefix;
-        (flag == 0 && u32::from_be_bytes(length) as usize == message.len()).then_some(Self { framed })
+        (flag == 0 && u32::from_be_bytes(length) as usize == message.len()).then_some(Self { framed, packed: None })
     }
 
     /// Copies a message.
@@ -40,8 +48,22 @@ impl Message {
     /// Takes a buffer whose message starts at `start`, with at least `PREFIX` bytes before it.
     pub(super) fn from_backwards(mut buffer: Vec<u8>, start: usize) -> Self {
         let start = start.saturating_sub(PREFIX);
-        write_prefix(buffer.get_mut(start..).unwrap_or_default());
-        Self { framed: Bytes::from(buffer).slice(start..) }
+        write_prefix(false, buffer.get_mut(start..).unwrap_or_default());
+        Self { framed: Bytes::from(buffer).slice(start..), packed: None }
+    }
+
+    /// Keeps the compressed form that the message came in, behind gRPC's prefix of
+    /// a compressed message. It is what an exporter sends on if nobody has changed
+    /// the message: packing costs several times as much as all else.
+    pub fn came_packed(mut self, encoding: &'static str, framed: Bytes) -> Self {
+        self.packed = Some(Packed { encoding, framed });
+        self
+    }
+
+    /// The compressed form, prefix included, if the message came in this one.
+    pub fn packed(&self, encoding: &str) -> Option<Bytes> {
+        let packed = self.packed.as_ref().filter(|packed| packed.encoding == encoding)?;
+        Some(packed.framed.clone())
     }
 
     /// The message alone.
@@ -63,10 +85,12 @@ impl Message {
     }
 }
 
-fn write_prefix(buffer: &mut [u8]) {
+/// Writes gRPC's prefix into the first bytes of a buffer that has room for it.
+pub fn write_prefix(is_packed: bool, buffer: &mut [u8]) {
+    // Messages are limited to 2 GiB (`MESSAGE_LIMIT`).
     let length = buffer.len().saturating_sub(PREFIX) as u32;
     if let Some(prefix) = buffer.first_chunk_mut::<PREFIX>() {
         let [a, b, c, d] = length.to_be_bytes();
-        *prefix = [0, a, b, c, d];
+        *prefix = [u8::from(is_packed), a, b, c, d];
     }
 }

@@ -26,7 +26,7 @@ pub use columns::{Packed, Read, TextColumn};
 pub use count::countable_spans;
 pub use edit::{Changed, Dropped, Edit, NewValue, Texts};
 pub use index::{Index, Kind, Owner};
-pub use message::{Message, PREFIX};
+pub use message::{Message, PREFIX, write_prefix};
 pub use otlp_json::{OtlpJsonError, decode_request, decode_value, encode_request};
 pub use walk::{MESSAGE_LIMIT, VALUE_DEPTH};
 pub use wire::{Fault, WireError};

@@ -8,9 +8,9 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tonic::Code;
 
-use crate::traces::PREFIX;
+use crate::traces::{Message, PREFIX};
 use crate::transport::budget::Lease;
-use crate::transport::compress::{Codec, DecompressError};
+use crate::transport::compress::{Codec, DecompressError, Form};
 
 /// Why a body was not read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -78,11 +78,11 @@ impl Body<'_> {
     }
 }
 
-/// Unpacks a body of at most `limit` bytes; what comes out counts against the
-/// lease too, and what it came from no more.
-pub(super) async fn unpack(codec: Codec, packed: Bytes, limit: usize, lease: &mut Lease) -> Result<Vec<u8>, BodyError> {
-    let came = packed.len();
-    let unpacked = if came > LARGE {
+/// Unpacks a message of at most `limit` bytes that came behind gRPC's prefix, or
+/// behind room for it; what comes out counts against the lease beside what came.
+pub(super) async fn unpack(codec: Codec, framed: Bytes, limit: usize, lease: &mut Lease) -> Result<Message, BodyError> {
+    let packed = framed.slice(PREFIX.min(framed.len())..);
+    let (buffer, form) = if packed.len() > LARGE {
         // The thread that unpacks asks for room by the same lease.
         let mut lent = lease.split();
         let work = move || {
@@ -94,14 +94,23 @@ pub(super) async fn unpack(codec: Codec, packed: Bytes, limit: usize, lease: &mu
         out
     } else {
         unpack_here(codec, &packed, limit, lease)
-    };
-    lease.shrink(came);
-    unpacked.map_err(BodyError::Packed)
+    }
+    .map_err(BodyError::Packed)?;
+    let message = Message::from_framed(buffer);
+    Ok(match form {
+        Form::Common => message.came_packed(codec.http_name(), framed),
+        Form::Peculiar => message,
+    })
 }
 
 /// With room for gRPC's prefix, so that a gRPC exporter sends this very buffer on.
-fn unpack_here(codec: Codec, packed: &[u8], limit: usize, lease: &mut Lease) -> Result<Vec<u8>, DecompressError> {
+fn unpack_here(
+    codec: Codec,
+    packed: &[u8],
+    limit: usize,
+    lease: &mut Lease,
+) -> Result<(Vec<u8>, Form), DecompressError> {
     let mut buffer = vec![0; PREFIX];
-    codec.decompress(packed, &mut buffer, limit, &mut |bytes| lease.grow(bytes))?;
-    Ok(buffer)
+    let form = codec.decompress(packed, &mut buffer, limit, &mut |bytes| lease.grow(bytes))?;
+    Ok((buffer, form))
 }

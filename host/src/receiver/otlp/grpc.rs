@@ -116,10 +116,7 @@ async fn read(intake: &Intake, headers: &HeaderMap, mut body: Body<'_>) -> Resul
         Some(0) => Message::from_grpc(framed).ok_or_else(nothing),
         Some(1) => {
             let codec = codec(headers)?;
-            let packed = framed.slice(PREFIX..);
-            drop(framed);
-            let buffer = body::unpack(codec, packed, limit, body.lease).await.map_err(|error| failed(&error))?;
-            Ok(Message::from_framed(buffer))
+            body::unpack(codec, framed, limit, body.lease).await.map_err(|error| failed(&error))
         }
         _ => Err(RpcStatus::new(Code::InvalidArgument, "the message's first byte is neither 0 nor 1")),
     }

@@ -14,7 +14,7 @@ use tonic::Code;
 use super::body::{self, Body, BodyError, FIRST_PIECE};
 use super::{Intake, Refusal};
 use crate::component::Outcome;
-use crate::traces::{Message, OtlpJsonError, PREFIX, decode_request};
+use crate::traces::{Message, OtlpJsonError, PREFIX, decode_request, write_prefix};
 use crate::transport::body::Ready;
 use crate::transport::budget::Lease;
 use crate::transport::compress::{Codec, DecompressError};
@@ -137,15 +137,15 @@ async fn answer(intake: &Intake, request: Request<Incoming>, encoding: Encoding)
 async fn message(intake: &Intake, headers: &HeaderMap, body: Body<'_>, encoding: Encoding) -> Result<Message, Refused> {
     let Body { incoming, lease } = body;
     let read = read(intake, headers, Body { incoming, lease: &mut *lease });
-    let buffer = match intake.settings.http.read_timeout {
+    let message = match intake.settings.http.read_timeout {
         None => read.await?,
         Some(limit) => {
             tokio::time::timeout(limit, read).await.unwrap_or_else(|_| Err(failed(&BodyError::Late(limit))))?
         }
     };
     match encoding {
-        Encoding::Protobuf => Ok(Message::from_framed(buffer)),
-        Encoding::Json => translate(buffer, intake.settings.limit, lease).await,
+        Encoding::Protobuf => Ok(message),
+        Encoding::Json => translate(message.bytes(), intake.settings.limit, lease).await,
     }
 }
 
@@ -160,9 +160,8 @@ fn failed(error: &BodyError) -> Refused {
     (http, status.with_retry(retry))
 }
 
-/// Reads the body, and unpacks it where it says so; the message stands behind
-/// room for gRPC's prefix.
-async fn read(intake: &Intake, headers: &HeaderMap, mut body: Body<'_>) -> Result<Vec<u8>, Refused> {
+/// Reads the body, and unpacks it where it says so.
+async fn read(intake: &Intake, headers: &HeaderMap, mut body: Body<'_>) -> Result<Message, Refused> {
     let limit = intake.settings.limit;
     let codec = codec(headers, intake.settings.http.encodings.as_deref())?;
     let claimed = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
@@ -173,6 +172,7 @@ async fn read(intake: &Intake, headers: &HeaderMap, mut body: Body<'_>) -> Resul
     if !intake.budget.has(claimed.unwrap_or_default()) {
         return Err(failed(&BodyError::NoRoom));
     }
+    // Room for gRPC's prefix, so that a gRPC exporter sends this very buffer on.
     let mut buffer = Vec::with_capacity(PREFIX + claimed.unwrap_or_default().min(FIRST_PIECE));
     buffer.resize(PREFIX, 0);
     while let Some(piece) = body.next().await.map_err(|error| failed(&error))? {
@@ -182,10 +182,10 @@ async fn read(intake: &Intake, headers: &HeaderMap, mut body: Body<'_>) -> Resul
         buffer.extend_from_slice(&piece);
     }
     match codec {
-        None => Ok(buffer),
+        None => Ok(Message::from_framed(buffer)),
         Some(codec) => {
-            let packed = Bytes::from(buffer).slice(PREFIX..);
-            body::unpack(codec, packed, limit, body.lease).await.map_err(|error| failed(&error))
+            write_prefix(true, &mut buffer);
+            body::unpack(codec, buffer.into(), limit, body.lease).await.map_err(|error| failed(&error))
         }
     }
 }
@@ -214,13 +214,13 @@ fn codec(headers: &HeaderMap, taken: Option<&[Codec]>) -> Result<Option<Codec>, 
 const LARGE: usize = 512 << 10;
 
 /// The wire bytes of a request in JSON, for which the lease has to have room too.
-async fn translate(buffer: Vec<u8>, limit: usize, lease: &mut Lease) -> Result<Message, Refused> {
-    let came = buffer.len() - PREFIX.min(buffer.len());
+async fn translate(json: Bytes, limit: usize, lease: &mut Lease) -> Result<Message, Refused> {
+    let came = json.len();
     // OTLP JSON is never shorter than what it says on the wire.
     if !lease.grow(came) {
         return Err(failed(&BodyError::NoRoom));
     }
-    let decode = move || decode_request(buffer.get(PREFIX..).unwrap_or_default(), limit);
+    let decode = move || decode_request(&json, limit);
     let decoded = if came > LARGE {
         tokio::task::spawn_blocking(decode).await.map_err(|error| failed(&BodyError::Unpacking(error)))?
     } else {

@@ -12,7 +12,7 @@ mod unpack;
 
 use std::cell::RefCell;
 
-pub use unpack::DecompressError;
+pub use unpack::{DecompressError, Form};
 
 /// How the bytes of a message are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

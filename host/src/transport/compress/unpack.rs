@@ -21,7 +21,18 @@ pub enum DecompressError {
     NoRoom,
 }
 
-type Unpacked = Result<(), DecompressError>;
+/// How a body was packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As any decoder of its format reads it.
+    Common,
+    /// With a name that means something else too, or in several members, of which
+    /// some decoders read the first alone.
+    Peculiar,
+}
+
+type Unpacked = Result<Form, DecompressError>;
+type Done = Result<(), DecompressError>;
 
 /// What begins each framed snappy stream.
 const SNAPPY_FRAMED: &[u8] = b"\xff\x06\x00\x00sNaPpY";
@@ -57,18 +68,18 @@ impl Codec {
         match self {
             Self::Gzip => target.gzip(compressed),
             // Neither of these says how large it will be.
-            Self::Zlib => target.stream(ZlibDecoder::new(compressed)),
-            Self::Deflate if is_zlib(compressed) => target.stream(ZlibDecoder::new(compressed)),
-            Self::Deflate => target.stream(DeflateDecoder::new(compressed)),
-            Self::Zstd => target.zstd(compressed),
+            Self::Zlib => target.peculiar(ZlibDecoder::new(compressed)),
+            Self::Deflate if is_zlib(compressed) => target.peculiar(ZlibDecoder::new(compressed)),
+            Self::Deflate => target.peculiar(DeflateDecoder::new(compressed)),
+            Self::Zstd => target.zstd(compressed).map(|()| Form::Common),
             // A framed stream of nothing has no bytes.
-            Self::SnappyFramed if compressed.is_empty() => Ok(()),
+            Self::SnappyFramed if compressed.is_empty() => Ok(Form::Peculiar),
             // Senders mix the two up, and the framed one cannot be taken for the other.
             Self::Snappy | Self::SnappyFramed if compressed.starts_with(SNAPPY_FRAMED) => {
-                target.stream(snap::read::FrameDecoder::new(compressed))
+                target.peculiar(snap::read::FrameDecoder::new(compressed))
             }
-            Self::Snappy | Self::SnappyFramed => target.snappy(compressed),
-            Self::Lz4 if is_whole_lz4(compressed) => target.stream(lz4_flex::frame::FrameDecoder::new(compressed)),
+            Self::Snappy | Self::SnappyFramed => target.snappy(compressed).map(|()| Form::Peculiar),
+            Self::Lz4 if is_whole_lz4(compressed) => target.peculiar(lz4_flex::frame::FrameDecoder::new(compressed)),
             Self::Lz4 => Err(target.malformed("it ends within a frame")),
         }
     }
@@ -82,7 +93,7 @@ impl Target<'_> {
     /// Sets aside just so much more. A buffer that grew large moves once more, to
     /// where all has room: copying it again and again would hold it twice, and
     /// pages that are never written to take no memory.
-    fn make_room(&mut self, bytes: usize) -> Unpacked {
+    fn make_room(&mut self, bytes: usize) -> Done {
         if !(self.room)(bytes) {
             return Err(DecompressError::NoRoom);
         }
@@ -125,10 +136,10 @@ impl Target<'_> {
             let ended = deflate::gunzip(compressed, into)?;
             (ended.read == compressed.len()).then_some(ended.written)
         })?;
-        if done { Ok(()) } else { self.stream(MultiGzDecoder::new(compressed)) }
+        if done { Ok(Form::Common) } else { self.peculiar(MultiGzDecoder::new(compressed)) }
     }
 
-    fn zstd(&mut self, compressed: &[u8]) -> Unpacked {
+    fn zstd(&mut self, compressed: &[u8]) -> Done {
         // The first frame's size; others may follow.
         let told = zstd::zstd_safe::get_frame_content_size(compressed).ok().flatten();
         let told = told.map(|size| usize::try_from(size).unwrap_or(usize::MAX));
@@ -147,7 +158,7 @@ impl Target<'_> {
         self.stream(decoder)
     }
 
-    fn snappy(&mut self, compressed: &[u8]) -> Unpacked {
+    fn snappy(&mut self, compressed: &[u8]) -> Done {
         let size = snap::raw::decompress_len(compressed).map_err(|error| self.malformed(error))?;
         if size > self.limit {
             return Err(DecompressError::TooLarge(self.limit));
@@ -161,8 +172,12 @@ impl Target<'_> {
         result.map(drop).map_err(|error| self.malformed(error))
     }
 
+    fn peculiar(&mut self, decoder: impl Read) -> Unpacked {
+        self.stream(decoder).map(|()| Form::Peculiar)
+    }
+
     /// Reads a stream to its end, in pieces that double.
-    fn stream(&mut self, mut decoder: impl Read) -> Unpacked {
+    fn stream(&mut self, mut decoder: impl Read) -> Done {
         loop {
             let so_far = self.out.len() - self.start;
             // One byte beyond the limit tells that there is more.
