@@ -188,8 +188,8 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn measure_all(&self, systems: &[System]) -> Vec<Row> {
-        use Scenario::{Chain, Gzip, Http, Json, None, Plugin, Rate10k, Start, Zstd};
-        let mut scenarios = vec![None, Plugin, Chain, Gzip, Zstd, Http, Json, Rate10k, Start];
+        use Scenario::{Chain, Gzip, GzipPlugin, Http, Json, None, Plugin, Rate10k, Start, Zstd, ZstdPlugin};
+        let mut scenarios = vec![None, Plugin, Chain, Gzip, GzipPlugin, Zstd, ZstdPlugin, Http, Json, Rate10k, Start];
         if !self.options.scenario.is_empty() {
             scenarios.retain(|scenario| self.options.scenario.contains(scenario));
         }

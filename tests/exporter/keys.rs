@@ -12,7 +12,7 @@ use crate::support::{Setup, Sink, request, to, wait_for};
 fn every_key_of_the_collector_is_taken() {
     let sink = Sink::start();
     let both = json!({
-        "timeout": "10s", "headers": {"x": "y"}, "user_agent": "shop", "middlewares": [],
+        "timeout": "10s", "headers": {"x": "y"}, "user_agent": "shop", "middlewares": [], "auth": null,
         "read_buffer_size": 1024, "write_buffer_size": 1024,
         "retry_on_failure": {
             "enabled": true, "initial_interval": "1s", "randomization_factor": 0.5, "multiplier": 1.5,

@@ -6,10 +6,11 @@ use prost::Message as _;
 use serde_json::json;
 use tonic::Code;
 
+use crate::support::config::{to_http, with};
 use crate::support::proto::{frame, gzip};
 use crate::support::send::Call;
-use crate::support::spans::{names, spans};
-use crate::support::{Collector, Setup, Sink, request};
+use crate::support::spans::{all, attribute, names, spans};
+use crate::support::{Collector, Setup, Sink, request, script, to};
 
 const HTTP: [&str; 7] = ["gzip", "zstd", "zlib", "snappy", "deflate", "lz4", "x-snappy-framed"];
 const GRPC: [&str; 3] = ["gzip", "zstd", "snappy"];
@@ -103,6 +104,72 @@ fn what_senders_mix_up_is_understood_too() {
     let received = sink.wait(6);
     assert_eq!(names(&received[5].request()).len(), 3, "both members of a gzip file count");
     collector.finish();
+}
+
+/// Compressed as nobody here would do it by himself.
+fn in_stored_blocks(content: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::none());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn what_nobody_changed_leaves_in_the_compressed_form_that_it_came_in() {
+    let sink = Sink::start();
+    let collector = Setup::new()
+        .exporter("otlp", to(&sink))
+        .exporter("otlphttp", to_http(&sink))
+        .exporter("otlp/zstd", with(to(&sink), [("compression", json!("zstd"))]))
+        .exporter("otlphttp/level", with(to_http(&sink), [("compression_params", json!({"level": 9}))]))
+        .start();
+    let message = request(spans(3)).encode_to_vec();
+    let packed = in_stored_blocks(&message);
+    Call::grpc(collector.grpc()).header("grpc-encoding", "gzip").call(frame(1, &packed)).expect_ok();
+    Call::http(collector.http()).header("content-encoding", "gzip").post(packed.clone()).expect_ok();
+    for received in sink.wait(8) {
+        assert_eq!(received.message, message);
+        let is_the_same = received.wire == packed;
+        let is_gzip = received.header("grpc-encoding").or(received.header("content-encoding")) == Some("gzip");
+        // The one that asked for a level got it, and is smaller.
+        let asked = is_gzip && received.wire.len() < message.len();
+        assert_eq!(is_the_same, is_gzip && !asked, "{:?}", received.headers);
+    }
+    assert_eq!(sink.received().iter().filter(|it| it.wire == packed).count(), 4);
+    collector.stop();
+}
+
+#[test]
+fn what_was_changed_or_packed_peculiarly_is_packed_anew() {
+    let sink = Sink::start();
+    let stamp = script(json!([{"op": "set", "owner": "span", "rows": [0], "key": "stamp", "value": {"text": "here"}}]));
+    let plain = Setup::line(&sink).start();
+    let stamped = Setup::line(&sink).processor("wasm/stamp", stamp).start();
+    let message = request(spans(2)).encode_to_vec();
+    let send = |collector: &Collector, packed: &[u8], count: usize| {
+        collector.offer(count);
+        let call = Call::grpc(collector.grpc()).header("grpc-encoding", "gzip");
+        call.call(frame(1, packed)).expect_ok();
+        sink.received().last().unwrap().clone()
+    };
+    let packed = in_stored_blocks(&message);
+    let received = send(&stamped, &packed, 2);
+    assert!(received.wire != packed && attribute(all(&received.request())[0], "stamp") == Some("here"));
+    // Some decoders read the first member alone.
+    let two = [packed.clone(), in_stored_blocks(&request(spans(1)).encode_to_vec())].concat();
+    let received = send(&plain, &two, 3);
+    assert!(received.wire != two && names(&received.request()).len() == 3);
+    // A span that is taken out is not in what leaves.
+    let mut bad = spans(2);
+    bad[0].trace_id.clear();
+    let packed = in_stored_blocks(&request(bad).encode_to_vec());
+    let received = send(&plain, &packed, 2);
+    assert!(received.wire != packed && names(&received.request()) == ["span 1"]);
+    // JSON leaves as protobuf.
+    let json = in_stored_blocks(br#"{"resourceSpans":[]}"#);
+    let call = Call::http(plain.http()).header("content-type", "application/json");
+    assert_eq!(call.header("content-encoding", "gzip").post(json).status, 200);
+    plain.finish();
+    stamped.finish();
 }
 
 #[test]

@@ -87,6 +87,8 @@ pub struct Received {
     /// The message's very bytes, without compression and gRPC's prefix.
     pub message: Vec<u8>,
     pub was_compressed: bool,
+    /// The same as it was on the wire, without gRPC's prefix.
+    pub wire: Vec<u8>,
     pub version: http::Version,
     /// Whom the request was for: `:authority` or `Host`.
     pub authority: String,
@@ -291,6 +293,7 @@ async fn answer(
     // gRPC's snappy is the framed one.
     let codec = if is_grpc && codec == "snappy" { "x-snappy-framed" } else { codec };
     let was_compressed = !codec.is_empty();
+    let wire = message.to_vec();
     let message = unpack(codec, message);
     let authority = parts.uri.authority().map(ToString::to_string);
     let authority = authority.unwrap_or_else(|| encoding("host").to_owned());
@@ -298,6 +301,7 @@ async fn answer(
         path: parts.uri.path().to_owned(),
         message,
         was_compressed,
+        wire,
         version: parts.version,
         authority,
         connection,

@@ -23,8 +23,12 @@ pub enum Scenario {
     Rate10k,
     /// No processor, gzip both ways
     Gzip,
+    /// The plugin, gzip both ways: what is changed has to be packed anew
+    GzipPlugin,
     /// No processor, zstd both ways
     Zstd,
+    /// The plugin, zstd both ways
+    ZstdPlugin,
     /// No processor, protobuf over HTTP/1.1 both ways
     Http,
     /// No processor, JSON over HTTP/1.1 in, protobuf over HTTP/1.1 out
@@ -41,7 +45,9 @@ impl Scenario {
             Scenario::Chain => "chain",
             Scenario::Rate10k => "rate10k",
             Scenario::Gzip => "gzip",
+            Scenario::GzipPlugin => "gzip-plugin",
             Scenario::Zstd => "zstd",
+            Scenario::ZstdPlugin => "zstd-plugin",
             Scenario::Http => "http",
             Scenario::Json => "json",
             Scenario::Start => "start",
@@ -51,8 +57,8 @@ impl Scenario {
     /// How requests come to the collector.
     pub fn wire(self) -> Wire {
         match self {
-            Scenario::Gzip => Wire::Grpc(Some(Codec::Gzip)),
-            Scenario::Zstd => Wire::Grpc(Some(Codec::Zstd)),
+            Scenario::Gzip | Scenario::GzipPlugin => Wire::Grpc(Some(Codec::Gzip)),
+            Scenario::Zstd | Scenario::ZstdPlugin => Wire::Grpc(Some(Codec::Zstd)),
             Scenario::Http => Wire::Http,
             Scenario::Json => Wire::Json,
             _ => Wire::Grpc(None),
@@ -67,7 +73,9 @@ impl Scenario {
     fn rules(self) -> &'static [Rule] {
         match self {
             Scenario::None | Scenario::Gzip | Scenario::Zstd | Scenario::Http | Scenario::Json => &[],
-            Scenario::Plugin | Scenario::Rate10k | Scenario::Start => &RULES[..1],
+            Scenario::Plugin | Scenario::GzipPlugin | Scenario::ZstdPlugin | Scenario::Rate10k | Scenario::Start => {
+                &RULES[..1]
+            }
             Scenario::Chain => &RULES,
         }
     }
@@ -126,7 +134,6 @@ impl System {
 
     pub fn runs(&self, scenario: Scenario) -> bool {
         let bare = matches!(scenario, Scenario::None | Scenario::Rate10k | Scenario::Start);
-        // A forwarder passes on whatever comes, packed or not.
         bare || !matches!(self.kind, Kind::Forwarder)
     }
 

@@ -32,9 +32,10 @@ pub(super) fn of(kind: &str, name: &str) -> Option<&'static str> {
         ("extension", "file_storage" | "db_storage" | "redis_storage") => {
             "remove it and each `storage`: a sender gets its OK only when the destination has its spans"
         }
-        ("extension", "oidc" | "oauth2client" | "sigv4auth" | "asapclient" | "azure_auth" | "googleclientauth") => {
-            "use `basicauth` or `bearertokenauth`"
-        }
+        (
+            "extension",
+            "oidc" | "oauth2client" | "sigv4auth" | "asap" | "asapclient" | "azure_auth" | "googleclientauth",
+        ) => "use `basicauth` or `bearertokenauth`",
         ("extension", "k8s_observer" | "k8s_leader_elector" | "docker_observer" | "host_observer") => {
             "it serves receivers of metrics and logs: remove it together with them"
         }
