@@ -8,8 +8,8 @@ use crate::support::collector::Collector;
 use crate::support::config::with;
 use crate::support::proto::framed;
 use crate::support::send::{Call, GrpcAnswer, Pending};
-use crate::support::spans::{Request, all, names, spans};
-use crate::support::{Reply, Setup, Sink, request, script, to, wait_for};
+use crate::support::spans::{Request, all, names, spans, text};
+use crate::support::{Reply, Setup, Sink, request, script, span, to, wait_for};
 
 const IN_FLIGHT: &str = "vespid_receiver_in_flight_spans";
 
@@ -105,6 +105,24 @@ fn batches_are_cut_at_their_largest_size() {
     sizes.sort();
     assert_eq!(sizes, [2, 5, 5]);
     collector.finish();
+}
+
+#[test]
+fn a_batch_that_would_grow_too_large_to_send_leaves_before_it_does() {
+    let sink = Sink::start();
+    let collector = start(&sink, patient(100));
+    let mut large = span("large");
+    large.attributes = vec![text("key", &"x".repeat(40 << 20))];
+    let large = request(vec![large]);
+    let first = collector.start_send(&large);
+    collector.wait_for_metric(IN_FLIGHT, &[], 1);
+    let second = collector.start_send(&large);
+    first.answer().expect_ok();
+    collector.wait_for_metric(IN_FLIGHT, &[], 1);
+    assert!(!second.is_answered());
+    collector.stop();
+    second.answer().expect_ok();
+    assert_eq!(sink.received().len(), 2);
 }
 
 /// Batches of four, which leave one after the other.

@@ -38,10 +38,12 @@ fn above_its_limit_a_limiter_refuses_for_now() {
 #[test]
 fn below_its_limit_a_limiter_takes_everything() {
     let sink = Sink::start();
-    let limiter = json!({"check_interval": "10ms", "limit_percentage": 100, "spike_limit_percentage": 1});
-    let collector = Setup::line(&sink).processor("memory_limiter", limiter).start();
+    // A number alone is nanoseconds to Go, and taken with a word about it.
+    let limiter = json!({"check_interval": 1, "limit_percentage": 100, "spike_limit_percentage": 1});
+    let mut collector = Setup::line(&sink).processor("memory_limiter", limiter).start();
     collector.send(&request(spans(4))).expect_ok();
     assert_eq!(collector.metrics().sum("otelcol_processor_memory_limiter_accepted_spans", &[]), 4);
+    collector.wait_for_log("which the Collector reads as nanoseconds");
     assert!(!collector.finish().log.contains(ABOVE));
 }
 
