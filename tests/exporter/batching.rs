@@ -291,6 +291,51 @@ fn batches_are_kept_apart_by_tenant() {
 }
 
 #[test]
+fn among_many_senders_each_hears_what_became_of_its_own_spans() {
+    let sink = Sink::start();
+    let exporter = with(to(&sink), [("retry_on_failure.enabled", json!(false))]);
+    let batch = json!({"timeout": "20ms", "send_batch_size": 40, "send_batch_max_size": 50});
+    let collector = Setup::new().processor("batch", batch).exporter("otlp", exporter).start();
+    let refused = || Reply::grpc(Code::Unavailable, "busy");
+    sink.answer_next((0..40).map(|number| if number % 3 == 0 { refused() } else { Reply::Accept }));
+    let requests: Vec<Request> = (0..300).map(|number| request(spans(1 + number % 7))).collect();
+    let mut pending: Vec<_> = requests.iter().map(|request| (request, collector.start_send(request))).collect();
+    // Some do not wait for the answer.
+    let mut number = 0;
+    pending.retain(|_| {
+        number += 1;
+        number % 10 != 0
+    });
+    let answers: Vec<_> = pending.into_iter().map(|(request, pending)| (request, pending.answer())).collect();
+    let received = sink.received();
+    // As the destination was told to answer: what it refused has not arrived.
+    let taken = |number: usize| number >= 40 || number % 3 != 0;
+    let (mut arrived, mut not) = (std::collections::HashSet::new(), std::collections::HashSet::new());
+    for (number, received) in received.iter().enumerate() {
+        let request = received.request();
+        let ids = all(&request).into_iter().map(|span| span.span_id.clone());
+        if taken(number) { arrived.extend(ids) } else { not.extend(ids) }
+    }
+    for (request, answer) in answers {
+        let spans = all(request);
+        if answer.code == Code::Ok {
+            assert!(spans.iter().all(|span| arrived.contains(&span.span_id)), "an OK for spans that did not arrive");
+        } else {
+            assert!(spans.iter().any(|span| not.contains(&span.span_id)), "a refusal of spans that did arrive");
+        }
+    }
+    // Which of those that went away came as far as the collector, it alone knows.
+    wait_for("the account", || {
+        let metrics = collector.metrics();
+        let of = |names: [&str; 2]| names.iter().map(|name| metrics.sum(name, &[])).sum::<u64>();
+        let received = of(["otelcol_receiver_accepted_spans", "otelcol_receiver_refused_spans"]);
+        let done = of(["otelcol_exporter_sent_spans", "otelcol_exporter_send_failed_spans"]);
+        (of([IN_FLIGHT, "otelcol_exporter_queue_size"]) == 0 && received == done).then_some(())
+    });
+    collector.stop();
+}
+
+#[test]
 fn a_shutdown_sends_what_waits() {
     let sink = Sink::start();
     let collector = start(&sink, patient(100));

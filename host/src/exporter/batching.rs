@@ -167,8 +167,10 @@ impl Batching {
         let shared = &self.0;
         let partition = shared.partition(&parcel.context);
         let (ticket, answer) = shared.join(&partition, parcel)?;
-        let _place = Place { shared, partition, ticket };
-        answer.await.unwrap_or_else(|_| Err(ConsumeError::retryable("the batch of this request was given up")))
+        let mut place = Place { shared, partition, ticket: Some(ticket) };
+        let answer = answer.await;
+        place.ticket = None;
+        answer.unwrap_or_else(|_| Err(ConsumeError::retryable("the batch of this request was given up")))
     }
 }
 
@@ -182,12 +184,15 @@ impl Exporter for Batching {
 struct Place<'a> {
     shared: &'a Shared,
     partition: Partition,
-    ticket: u64,
+    /// None once there is an answer.
+    ticket: Option<u64>,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.shared.leave(&self.partition, self.ticket);
+        if let Some(ticket) = self.ticket {
+            self.shared.leave(&self.partition, ticket);
+        }
     }
 }
 
@@ -211,8 +216,9 @@ impl Shared {
         parcel: Parcel,
     ) -> Result<(u64, oneshot::Receiver<Answer>), ConsumeError> {
         let (sender, receiver) = oneshot::channel();
-        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         let mut batches = self.batches();
+        // Taken inside the lock: the tickets in a batch ascend.
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         let overflows = |open: &Open| open.bytes.saturating_add(parcel.message.len()) > LARGEST;
         if batches.get(partition).is_some_and(overflows) {
             self.send_by_size(batches.remove(partition));
@@ -253,7 +259,7 @@ impl Shared {
     fn leave(&self, partition: &Partition, ticket: u64) {
         let mut batches = self.batches();
         let Some(open) = batches.get_mut(partition) else { return };
-        let Some(at) = open.requests.iter().position(|waiting| waiting.ticket == ticket) else { return };
+        let Ok(at) = open.requests.binary_search_by_key(&ticket, |waiting| waiting.ticket) else { return };
         let gone = open.requests.remove(at);
         open.spans -= gone.parcel.spans;
         open.bytes -= gone.parcel.message.len();
