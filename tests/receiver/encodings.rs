@@ -141,7 +141,7 @@ fn what_nobody_changed_leaves_in_the_compressed_form_that_it_came_in() {
 #[test]
 fn what_was_changed_or_packed_peculiarly_is_packed_anew() {
     let sink = Sink::start();
-    let stamp = script(json!([{"op": "set", "rows": [0], "key": "stamp", "value": {"text": "here"}}]));
+    let stamp = script(json!([{"op": "set", "owner": "span", "rows": [0], "key": "stamp", "value": {"text": "here"}}]));
     let plain = Setup::line(&sink).start();
     let stamped = Setup::line(&sink).processor("wasm/stamp", stamp).start();
     let message = request(spans(2)).encode_to_vec();
