@@ -255,16 +255,14 @@ fn what_a_destination_says_at_length_is_passed_on_in_short() {
 fn a_status_that_cannot_be_read_is_a_status_all_the_same() {
     let sink = Sink::start();
     let collector = without_retry(&sink);
-    let answers: [(&[(&str, &str)], Code, &str); 5] = [
-        (&[("grpc-status", "14"), ("grpc-status-details-bin", "***")], Code::Unavailable, ""),
-        (&[("grpc-status", "14"), ("grpc-status-details-bin", "AAAA////")], Code::Unavailable, ""),
-        (&[("grpc-status", "14"), ("grpc-message", "no %FF text")], Code::Unavailable, "no \u{fffd} text"),
-        (&[("grpc-status", "3"), ("grpc-message", "100%")], Code::InvalidArgument, "100%"),
-        (&[("grpc-status", "nonsense")], Code::Unknown, ""),
-    ];
-    for (headers, code, message) in answers {
+    let answered = |headers, code, message| {
         sink.answer_next([Reply::Headers(headers)]);
         collector.send(&request(spans(1))).expect(code, message);
-    }
+    };
+    answered(&[("grpc-status", "14"), ("grpc-status-details-bin", "***")], Code::Unavailable, "");
+    answered(&[("grpc-status", "14"), ("grpc-status-details-bin", "AAAA////")], Code::Unavailable, "");
+    answered(&[("grpc-status", "14"), ("grpc-message", "no %FF text")], Code::Unavailable, "no \u{fffd} text");
+    answered(&[("grpc-status", "3"), ("grpc-message", "100%")], Code::InvalidArgument, "100%");
+    answered(&[("grpc-status", "nonsense")], Code::Unknown, "");
     collector.finish();
 }

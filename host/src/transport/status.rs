@@ -305,11 +305,11 @@ mod tests {
             assert_eq!(of(&[("grpc-status", "3"), ("grpc-message", message)]).unwrap().message, read);
         }
         let whole = RpcStatus::new(Code::Unavailable, "x").with_retry(Some(Duration::from_secs(7)));
-        for padding in ["", "=", "=="] {
-            let details = BINARY.encode(whole.encode_to_vec()).trim_end_matches('=').to_owned() + padding;
-            let fits = details.len() % 4 == 0 || padding.is_empty();
-            let read = of(&[("grpc-status", "14"), ("grpc-status-details-bin", &details)]).unwrap();
-            assert_eq!(read.retry_after(), fits.then_some(Duration::from_secs(7)), "{details}");
+        let padded = BINARY.encode(whole.encode_to_vec());
+        assert!(padded.ends_with('='), "it has something to leave out");
+        for details in [padded.as_str(), padded.trim_end_matches('=')] {
+            let read = of(&[("grpc-status", "14"), ("grpc-status-details-bin", details)]).unwrap();
+            assert_eq!(read.retry_after(), Some(Duration::from_secs(7)), "{details}");
         }
         for details in ["***", "AAAA////", "é"] {
             let headers = [("grpc-status", "14"), ("grpc-status-details-bin", details)];
