@@ -38,6 +38,28 @@ pub trait Processor: Send + Sync {
 /// Hands spans to a destination; `Ok` when the destination has them.
 pub trait Exporter: Send + Sync {
     fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>>;
+
+    /// What it takes, for those who can choose what to hand it.
+    fn room(&self) -> Room {
+        Room::default()
+    }
+}
+
+/// What an exporter takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// A parcel with more spans is refused.
+    pub spans: usize,
+    /// So is one of more bytes.
+    pub bytes: usize,
+    /// More parcels of one batch than this are better handed over one after the other.
+    pub at_once: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { spans: usize::MAX, bytes: usize::MAX, at_once: 10 }
+    }
 }
 
 /// What a good answer still has to say: the spans that were not taken, whose
@@ -115,9 +137,16 @@ pub trait Authorizer: Send + Sync {
     fn shows_secrets(&self) -> bool;
 }
 
+/// Lets requests in, or none for a while, before anything of them is read: an
+/// extension that a receiver's `middlewares` name.
+pub trait Gate: Send + Sync {
+    fn admit(&self) -> Result<(), ConsumeError>;
+}
+
 /// What an extension can do for receivers and exporters.
 #[derive(Clone, Default)]
 pub struct Extension {
+    pub gate: Option<Arc<dyn Gate>>,
     pub authenticator: Option<Arc<dyn Authenticator>>,
     pub authorizer: Option<Arc<dyn Authorizer>>,
 }
@@ -144,7 +173,7 @@ impl Extensions {
 
     /// What lets requests in under the name that stands at `path`.
     pub fn authenticator(&self, path: &str, named: &Reference) -> Result<Arc<dyn Authenticator>, Problem> {
-        self.find(path, named)?.authenticator.clone().ok_or_else(|| {
+        self.find(path, "authenticator", named)?.authenticator.clone().ok_or_else(|| {
             let message = format!("requested authenticator \"{}\" is not a server authenticator", named.id);
             problem(path, named, message, "it is for exporters; a receiver wants one that checks what comes in")
         })
@@ -152,26 +181,34 @@ impl Extensions {
 
     /// What gives requests their credentials under the name that stands at `path`.
     pub fn authorizer(&self, path: &str, named: &Reference) -> Result<Arc<dyn Authorizer>, Problem> {
-        self.find(path, named)?.authorizer.clone().ok_or_else(|| {
+        self.find(path, "authenticator", named)?.authorizer.clone().ok_or_else(|| {
             let message = format!("requested authenticator \"{}\" is not a client authenticator", named.id);
             problem(path, named, message, "it is for receivers; an exporter wants one that shows credentials")
         })
     }
 
-    fn find(&self, path: &str, named: &Reference) -> Result<&Extension, Problem> {
+    /// What requests are led through under the name that stands at `path`.
+    pub fn gate(&self, path: &str, named: &Reference) -> Result<Arc<dyn Gate>, Problem> {
+        self.find(path, "middleware", named)?.gate.clone().ok_or_else(|| {
+            let message = format!("requested middleware \"{}\" is none that requests can be led through", named.id);
+            problem(path, named, message, "only `memory_limiter` can stand here")
+        })
+    }
+
+    fn find(&self, path: &str, what: &str, named: &Reference) -> Result<&Extension, Problem> {
         let id = &named.id;
         match self.known.get(id) {
             Some(Built::Done(extension)) => Ok(extension),
             Some(Built::Failed) => {
-                let message = format!("failed to resolve authenticator \"{id}\": it cannot be started");
+                let message = format!("failed to resolve {what} \"{id}\": it cannot be started");
                 Err(problem(path, named, message, ""))
             }
             Some(Built::NotListed) => {
-                let message = format!("failed to resolve authenticator \"{id}\": it is not started");
+                let message = format!("failed to resolve {what} \"{id}\": it is not started");
                 Err(problem(path, named, message, format!("add `{id}` to `service.extensions`")))
             }
             None => {
-                let message = format!("failed to resolve authenticator \"{id}\": authenticator not found");
+                let message = format!("failed to resolve {what} \"{id}\": {what} not found");
                 Err(problem(
                     path,
                     named,

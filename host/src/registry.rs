@@ -15,12 +15,13 @@ use crate::exporter::file::{self, FileExporter, FileSettings};
 use crate::exporter::nop::{self as nop_exporter, NopExporter};
 use crate::exporter::otlp_grpc::{self, GrpcSettings, OtlpGrpcExporter};
 use crate::exporter::otlp_http::{self, HttpSettings, OtlpHttpExporter};
-use crate::exporter::{ClientSettings, Drain};
+use crate::exporter::{Batching, BatchingSettings, ClientSettings, Drain, SendingSettings};
 use crate::extension::FileError;
 use crate::extension::basic_auth::{BasicAuthClient, BasicAuthServer, BasicAuthSettings};
 use crate::extension::bearer_token::{BearerToken, BearerTokenSettings};
 use crate::extension::headers_setter::{HeadersSetter, HeadersSetterSettings};
 use crate::extension::health_check::HealthSettings;
+use crate::extension::memory_limiter::{Limiter, LimiterSettings};
 use crate::extension::zpages::ZpagesSettings;
 use crate::extension::{Port, pprof};
 use crate::plugin::{Clockwork, LoadError, Module, PluginSettings};
@@ -30,11 +31,19 @@ use crate::telemetry::Metrics;
 use crate::transport::tls::TlsError;
 
 pub const RECEIVERS: &[&str] = &["nop", "otlp"];
-pub const PROCESSORS: &[&str] = &["wasm"];
+pub const PROCESSORS: &[&str] = &["batch", "memory_limiter", "wasm"];
 pub const EXPORTERS: &[&str] = &["debug", "file", "nop", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
 pub const CONNECTORS: &[&str] = &["forward"];
-pub const EXTENSIONS: &[&str] =
-    &["basicauth", "bearertokenauth", "headers_setter", "health_check", "healthcheckv2", "pprof", "zpages"];
+pub const EXTENSIONS: &[&str] = &[
+    "basicauth",
+    "bearertokenauth",
+    "headers_setter",
+    "health_check",
+    "healthcheckv2",
+    "memory_limiter",
+    "pprof",
+    "zpages",
+];
 
 /// Old names of exporters that still work, and the new ones.
 pub const ALIASES: &[(&str, &str)] = &[("otlp", "otlp_grpc"), ("otlphttp", "otlp_http")];
@@ -43,7 +52,7 @@ pub const ALIASES: &[(&str, &str)] = &[("otlp", "otlp_grpc"), ("otlphttp", "otlp
 #[derive(Default)]
 pub struct Blueprint {
     pub receivers: HashMap<ComponentId, ReceiverSettings>,
-    pub processors: HashMap<ComponentId, PluginSettings>,
+    pub processors: HashMap<ComponentId, ProcessorSettings>,
     pub exporters: HashMap<ComponentId, ExporterSettings>,
     pub extensions: HashMap<ComponentId, ExtensionSettings>,
 }
@@ -51,6 +60,13 @@ pub struct Blueprint {
 pub enum ReceiverSettings {
     Nop,
     Otlp(Box<OtlpSettings>),
+}
+
+pub enum ProcessorSettings {
+    /// It is no step on the way: it makes batches in front of the exporters.
+    Batch(BatchingSettings),
+    MemoryLimiter(LimiterSettings),
+    Plugin(PluginSettings),
 }
 
 pub enum ExporterSettings {
@@ -66,6 +82,7 @@ pub enum ExtensionSettings {
     BasicAuth(BasicAuthSettings),
     BearerToken(BearerTokenSettings),
     HeadersSetter(HeadersSetterSettings),
+    MemoryLimiter(LimiterSettings),
     Zpages(ZpagesSettings),
     /// It does nothing here.
     Pprof,
@@ -100,10 +117,16 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
         blueprint.receivers.insert(component.id.clone(), settings);
     }
     for (component, section) in sections(&config.processors, problems) {
-        match component.id.kind.as_str() {
-            "wasm" => drop(blueprint.processors.insert(component.id.clone(), PluginSettings::read(section))),
-            _ => unknown("processor", component, PROCESSORS, problems),
-        }
+        let settings = match component.id.kind.as_str() {
+            "batch" => ProcessorSettings::Batch(BatchingSettings::read_processor(section)),
+            "memory_limiter" => ProcessorSettings::MemoryLimiter(LimiterSettings::read(section)),
+            "wasm" => ProcessorSettings::Plugin(PluginSettings::read(section)),
+            _ => {
+                unknown("processor", component, PROCESSORS, problems);
+                continue;
+            }
+        };
+        blueprint.processors.insert(component.id.clone(), settings);
     }
     for (component, section) in sections(&config.exporters, problems) {
         let settings = match component.id.kind.as_str() {
@@ -128,6 +151,7 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
         let settings = match component.id.kind.as_str() {
             "health_check" => Some(ExtensionSettings::Health(HealthSettings::read(section))),
             "healthcheckv2" => Some(ExtensionSettings::Health(HealthSettings::read_v2(section))),
+            "memory_limiter" => Some(ExtensionSettings::MemoryLimiter(LimiterSettings::read(section))),
             "pprof" => {
                 pprof::read(section);
                 Some(ExtensionSettings::Pprof)
@@ -195,8 +219,12 @@ pub fn extensions(config: &Config, blueprint: &mut Blueprint, problems: &Problem
             }
             Some(ExtensionSettings::BearerToken(settings)) => BearerToken::new(settings).map(|it| {
                 let token = Arc::new(it);
-                Extension { authenticator: Some(token.clone()), authorizer: Some(token) }
+                Extension { authenticator: Some(token.clone()), authorizer: Some(token), gate: None }
             }),
+            Some(ExtensionSettings::MemoryLimiter(settings)) => {
+                let limiter = Limiter::new(component.id.to_string().into(), &settings);
+                Ok(Extension { gate: Some(Arc::new(limiter)), ..Extension::default() })
+            }
             Some(ExtensionSettings::HeadersSetter(settings)) => {
                 chained.push((component, settings));
                 continue;
@@ -214,11 +242,11 @@ pub fn extensions(config: &Config, blueprint: &mut Blueprint, problems: &Problem
 }
 
 fn server(authenticator: Arc<dyn Authenticator>) -> Extension {
-    Extension { authenticator: Some(authenticator), authorizer: None }
+    Extension { authenticator: Some(authenticator), ..Extension::default() }
 }
 
 fn client(authorizer: Arc<dyn Authorizer>) -> Extension {
-    Extension { authenticator: None, authorizer: Some(authorizer) }
+    Extension { authorizer: Some(authorizer), ..Extension::default() }
 }
 
 fn finish_extension(
@@ -281,17 +309,25 @@ pub fn exporter(
         let path = format!("{}.auth.authenticator", component.path);
         settings.auth.as_ref().map(|named| extensions.authorizer(&path, named)).transpose()
     };
+    let batched = |sending: &SendingSettings, exporter: Arc<dyn Exporter>| match sending.batching.clone() {
+        Some(batching) => Arc::new(Batching::new(batching, exporter, counters.clone(), None, drain.clone())),
+        None => exporter,
+    };
     Ok(match settings {
-        ExporterSettings::Debug(settings) => Arc::new(DebugExporter::new(id, settings, counters)),
-        ExporterSettings::File(settings) => Arc::new(FileExporter::new(id, settings, counters, drain)),
-        ExporterSettings::Nop => Arc::new(NopExporter { metrics: counters }),
+        ExporterSettings::Debug(settings) => Arc::new(DebugExporter::new(id, settings, counters.clone())),
+        ExporterSettings::File(settings) => Arc::new(FileExporter::new(id, settings, counters.clone(), drain.clone())),
+        ExporterSettings::Nop => Arc::new(NopExporter { metrics: counters.clone() }),
         ExporterSettings::Grpc(settings) => {
             let auth = client(&settings.client)?;
-            Arc::new(OtlpGrpcExporter::new(id, settings, auth, counters, drain).map_err(tls)?)
+            let sending = settings.client.sending.clone();
+            let exporter = OtlpGrpcExporter::new(id, settings, auth, counters.clone(), drain.clone()).map_err(tls)?;
+            batched(&sending, Arc::new(exporter))
         }
         ExporterSettings::Http(settings) => {
             let auth = client(&settings.client)?;
-            Arc::new(OtlpHttpExporter::new(id, settings, auth, counters, drain).map_err(tls)?)
+            let sending = settings.client.sending.clone();
+            let exporter = OtlpHttpExporter::new(id, settings, auth, counters.clone(), drain.clone()).map_err(tls)?;
+            batched(&sending, Arc::new(exporter))
         }
     })
 }

@@ -101,12 +101,15 @@ fn kind_of(id: &str) -> &str {
 }
 
 /// Reasons to refuse what the Collector's `validate` takes: files of the machine that
-/// the config is for are not here; a URL without a scheme, which the Collector notices
-/// when it sends; a traces pipeline whose only exporter makes metrics.
-const REASONS: [&str; 4] = [
+/// the config is for are not here; a URL without a scheme, and endpoints that a
+/// placeholder or a variable of that machine stands in, which the Collector notices
+/// when it uses them; a traces pipeline whose only exporter makes metrics.
+const REASONS: [&str; 6] = [
     "No such file or directory",
     "there is no file",
     "` is no URL",
+    "` is no endpoint",
+    "` is not `host:port`",
     "`--traces-only` leaves out, and there is no other",
 ];
 

@@ -37,6 +37,7 @@
 //! T12 dropped or cut without a word: no test, nothing of it comes back
 
 mod answers;
+mod batching;
 mod keys;
 mod local;
 mod routes;

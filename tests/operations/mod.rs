@@ -3,6 +3,7 @@
 mod cache;
 mod commands;
 mod logs;
+mod memory;
 mod metrics;
 mod pages;
 mod push;

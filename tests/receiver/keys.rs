@@ -73,7 +73,7 @@ fn what_is_not_done_is_refused_by_its_key() {
         let log = Setup::new().exporter("debug", json!({})).set(key, value).refused();
         assert!(log.contains(key) && log.contains(part), "`{key}` and `{part}` are not in\n{log}");
     };
-    refused(&format!("{GRPC}.middlewares"), json!([{"id": "memory_limiter"}]), "other extensions");
+    refused(&format!("{GRPC}.middlewares"), json!([{"id": "opa"}]), "cannot be led through `opa`");
     refused(&format!("{HTTP}.tls"), json!({}), "has no certificate and key");
     refused(&format!("{HTTP}.auth"), json!({}), "names no authenticator");
     let tpm = json!({"cert_file": "a", "key_file": "b", "tpm": {"enabled": true}});

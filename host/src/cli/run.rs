@@ -10,6 +10,7 @@ use super::{ConfigArgs, RunArgs, read};
 use crate::collector::{self, Graph, Running};
 use crate::config::{Config, Problems};
 use crate::telemetry::start_logging;
+use crate::transport::budget::give_memory_back;
 
 pub(super) fn execute(args: &RunArgs) -> anyhow::Result<()> {
     let workers = workers();
@@ -75,15 +76,10 @@ pub(super) async fn build(args: &ConfigArgs, workers: usize, log: bool) -> anyho
     Ok((graph.context("the config has errors")?, config))
 }
 
-/// What the start took for a moment goes back to the system.
-fn give_memory_back() {
-    // SAFETY: it takes no pointer and may be called from any thread at any time.
-    unsafe { libmimalloc_sys::mi_collect(true) };
-}
-
 pub(super) async fn start(args: &ConfigArgs, workers: usize) -> anyhow::Result<Running> {
     let (graph, _) = build(args, workers, true).await?;
     let running = graph.start().await?;
+    // What the start took for a moment.
     give_memory_back();
     Ok(running)
 }

@@ -11,15 +11,16 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::component::{Consumer, Id, Processor};
+use crate::component::{Consumer, Extensions, Id, Processor};
 use crate::config::{Component, ComponentId, Config, Problem, Problems, Reference, Secrets};
-use crate::exporter::Drain;
+use crate::exporter::{Batching, BatchingSettings, Drain};
 use crate::extension::health_check::{self, Health, Stage};
+use crate::extension::memory_limiter::{Limiter, MemoryLimiter};
 use crate::extension::{Overview, PipelineOverview, zpages};
 use crate::pipeline::{FanOut, Pipeline};
 use crate::plugin::{Clockwork, LoadError, Module};
-use crate::receiver::otlp::OtlpReceiver;
-use crate::registry::{self, Blueprint, ExtensionSettings, ReceiverSettings};
+use crate::receiver::otlp::{Door, OtlpReceiver, Protocol};
+use crate::registry::{self, Blueprint, ExtensionSettings, ProcessorSettings, ReceiverSettings};
 use crate::telemetry::Metrics;
 use crate::transport::budget::Budget;
 use crate::transport::listen::{Listener, Server};
@@ -68,20 +69,22 @@ impl Graph {
                 Err(problem) => problems.error(problem),
             }
         }
-        let modules = load_modules(config, &mut blueprint, problems);
+        let parts = load_processors(config, &mut blueprint, problems);
         // By receivers and connectors. What connectors lead to is built before them.
         let mut feeds: HashMap<&ComponentId, Vec<Arc<Pipeline>>> = HashMap::new();
         for pipeline in config.downstream_first() {
-            let mut processors: Vec<Box<dyn Processor>> = vec![];
-            for reference in &pipeline.processors {
-                let Some((component, module)) = modules.get(&reference.id) else { continue };
-                match module.plugin(&pipeline.id.to_string(), &metrics, workers).await {
-                    Ok(plugin) => processors.push(Box::new(plugin)),
-                    Err(error) => problems.error(load_problem(component, &error)),
+            let processors = steps(pipeline, &parts, &metrics, workers, problems).await;
+            let batching = batching_of(pipeline, &parts, problems);
+            let named = pipeline.exporters.iter().filter_map(|reference| exporters.get_key_value(&reference.id));
+            let exporters = named.map(|(id, exporter)| match batching {
+                None => Arc::clone(exporter),
+                Some((by, settings)) => {
+                    let (counters, told) = (metrics.exporter(&id.to_string()), metrics.batch(&by.to_string()));
+                    let exporter = Arc::clone(exporter);
+                    Arc::new(Batching::new(settings.clone(), exporter, counters, Some(told), drained.clone()))
                 }
-            }
-            let exporters =
-                pipeline.exporters.iter().filter_map(|reference| exporters.get(&reference.id)).cloned().collect();
+            });
+            let exporters = exporters.collect();
             let behind = |reference: &Reference| {
                 let is_connector = config.connectors.iter().any(|connector| connector.id == reference.id);
                 let pipelines = feeds.get(&reference.id).filter(|_| is_connector)?;
@@ -101,12 +104,11 @@ impl Graph {
                 continue;
             };
             let id: Id = component.id.to_string().into();
-            let authenticators = [("grpc", &settings.grpc), ("http", &settings.http)].map(|(name, protocol)| {
-                let named = protocol.as_ref()?.auth.as_ref()?;
-                let path = format!("{}.protocols.{name}.auth.authenticator", component.path);
-                extensions.authenticator(&path, named).map_err(|problem| problems.error(problem)).ok()
+            let doors = [("grpc", &settings.grpc), ("http", &settings.http)].map(|(name, protocol)| {
+                let path = format!("{}.protocols.{name}", component.path);
+                protocol.as_ref().map(|protocol| door(&path, protocol, &extensions, problems)).unwrap_or_default()
             });
-            match OtlpReceiver::new(id.clone(), *settings, authenticators) {
+            match OtlpReceiver::new(id.clone(), *settings, doors) {
                 Ok(receiver) => receivers.push((id, receiver, Arc::new(FanOut(pipelines)) as _)),
                 Err(problem) => problems.error(problem.0.problem(&problem.1)),
             }
@@ -148,7 +150,8 @@ impl Graph {
                 ExtensionSettings::Pprof
                 | ExtensionSettings::BasicAuth(_)
                 | ExtensionSettings::BearerToken(_)
-                | ExtensionSettings::HeadersSetter(_) => {}
+                | ExtensionSettings::HeadersSetter(_)
+                | ExtensionSettings::MemoryLimiter(_) => {}
             }
         }
         let (readers, pushes) = read_metrics(telemetry, &metrics).await?;
@@ -236,15 +239,33 @@ fn used<'a>(
     })
 }
 
-fn load_modules<'a>(
-    config: &'a Config,
-    blueprint: &mut Blueprint,
-    problems: &Problems,
-) -> HashMap<&'a ComponentId, (&'a Component, Module)> {
-    let mut modules = HashMap::new();
+/// A processor that pipelines name, as far as all of them share it.
+enum Part {
+    Batch(BatchingSettings),
+    /// It measures once for all pipelines.
+    Limiter(Arc<Limiter>),
+    Plugin(Module),
+}
+
+type Parts<'a> = HashMap<&'a ComponentId, (&'a Component, Part)>;
+
+fn load_processors<'a>(config: &'a Config, blueprint: &mut Blueprint, problems: &Problems) -> Parts<'a> {
+    let mut parts = HashMap::new();
     let mut clockwork = None;
     for component in used(&config.processors, config, |pipeline| &pipeline.processors) {
-        let Some(settings) = blueprint.processors.remove(&component.id) else { continue };
+        let settings = match blueprint.processors.remove(&component.id) {
+            None => continue,
+            Some(ProcessorSettings::Batch(settings)) => {
+                parts.insert(&component.id, (component, Part::Batch(settings)));
+                continue;
+            }
+            Some(ProcessorSettings::MemoryLimiter(settings)) => {
+                let limiter = Arc::new(Limiter::new(component.id.to_string().into(), &settings));
+                parts.insert(&component.id, (component, Part::Limiter(limiter)));
+                continue;
+            }
+            Some(ProcessorSettings::Plugin(settings)) => settings,
+        };
         let engine = clockwork.get_or_insert_with(|| {
             Clockwork::new().map(Arc::new).map_err(|error| LoadError::Engine(error.to_string()))
         });
@@ -253,11 +274,73 @@ fn load_modules<'a>(
             Err(error) => Err(LoadError::Engine(error.to_string())),
         };
         match loaded {
-            Ok(module) => drop(modules.insert(&component.id, (component, module))),
+            Ok(module) => drop(parts.insert(&component.id, (component, Part::Plugin(module)))),
             Err(error) => problems.error(load_problem(component, &error)),
         }
     }
-    modules
+    parts
+}
+
+/// What a pipeline's batches go through, in order.
+async fn steps(
+    pipeline: &crate::config::Pipeline,
+    parts: &Parts<'_>,
+    metrics: &Metrics,
+    workers: usize,
+    problems: &Problems,
+) -> Vec<Box<dyn Processor>> {
+    let mut steps: Vec<Box<dyn Processor>> = vec![];
+    for reference in &pipeline.processors {
+        match parts.get(&reference.id) {
+            // Batches are made behind all steps.
+            None | Some((_, Part::Batch(_))) => {}
+            Some((_, Part::Limiter(limiter))) => {
+                let (id, limiter) = (reference.id.to_string(), Arc::clone(limiter));
+                let (processor_metrics, metrics) = (metrics.processor(&id), metrics.limiter(&id));
+                steps.push(Box::new(MemoryLimiter { limiter, processor_metrics, metrics }));
+            }
+            Some((component, Part::Plugin(module))) => {
+                match module.plugin(&pipeline.id.to_string(), metrics, workers).await {
+                    Ok(plugin) => steps.push(Box::new(plugin)),
+                    Err(error) => problems.error(load_problem(component, &error)),
+                }
+            }
+        }
+    }
+    steps
+}
+
+/// Who lets requests of a protocol in.
+fn door(path: &str, protocol: &Protocol, extensions: &Extensions, problems: &Problems) -> Door {
+    let told = |problem| problems.error(problem);
+    let named = protocol.auth.as_ref();
+    let authenticator = named
+        .and_then(|named| extensions.authenticator(&format!("{path}.auth.authenticator"), named).map_err(told).ok());
+    let named = protocol.middlewares.iter().enumerate();
+    let gates = named
+        .filter_map(|(at, named)| extensions.gate(&format!("{path}.middlewares[{at}].id"), named).map_err(told).ok());
+    Door { gates: gates.collect(), authenticator }
+}
+
+/// How a pipeline makes batches. Of several `batch` processors the last is the one
+/// whose batches the exporters would get.
+fn batching_of<'a>(
+    pipeline: &'a crate::config::Pipeline,
+    parts: &'a Parts<'_>,
+    problems: &Problems,
+) -> Option<(&'a ComponentId, &'a BatchingSettings)> {
+    let batches = |reference: &'a Reference| match parts.get(&reference.id) {
+        Some((_, Part::Batch(settings))) => Some((reference, settings)),
+        _ => None,
+    };
+    let mut found: Vec<_> = pipeline.processors.iter().filter_map(batches).collect();
+    let (last, settings) = found.pop()?;
+    for (other, _) in found {
+        let message = format!("`{}` has no effect before `{}`", other.id, last.id);
+        let problem = Problem::new(format!("service.pipelines.{}.processors", pipeline.id), message);
+        problems.warning(problem.at(&other.at).hint("batches are made once, in front of the exporters: remove it"));
+    }
+    Some((&last.id, settings))
 }
 
 /// A plugin's error at the setting that it is about.
@@ -314,13 +397,14 @@ pub fn describe(config: &Config) -> String {
         let names = |references: &[crate::config::Reference]| -> String {
             references.iter().map(|reference| reference.id.to_string()).collect::<Vec<_>>().join(", ")
         };
-        let processors = if pipeline.processors.is_empty() {
-            String::new()
-        } else {
-            format!(" → {}", pipeline.processors.iter().map(|it| it.id.to_string()).collect::<Vec<_>>().join(" → "))
-        };
+        // Batches are made behind all other processors.
+        let (batches, processors): (Vec<_>, Vec<_>) =
+            pipeline.processors.iter().partition(|it| it.id.kind.as_str() == "batch");
+        let steps = processors.into_iter().chain(batches.last().copied());
+        let steps: String = steps.map(|it| format!(" → {}", it.id)).collect();
+        let merged = if batches.is_empty() { "" } else { " of its request, whatever batch they went in" };
         out.push_str(&format!(
-            "{}: {}{processors} → {}; a sender gets its OK when every exporter's destination has the spans\n",
+            "{}: {}{steps} → {}; a sender gets its OK when every exporter's destination has the spans{merged}\n",
             pipeline.id,
             names(&pipeline.receivers),
             names(&pipeline.exporters),

@@ -2,6 +2,7 @@
 
 mod answer;
 mod backends;
+mod batching;
 pub mod debug;
 pub mod file;
 pub mod nop;
@@ -10,6 +11,7 @@ pub mod otlp_http;
 mod sending;
 mod settings;
 
+pub use batching::{Batching, BatchingSettings};
 pub use sending::{Drain, SendingSettings};
 pub use settings::ClientSettings;
 

@@ -17,7 +17,7 @@ use super::backends::Backends;
 use super::sending::{Destination, Drain, Sending};
 use super::settings::read_compression;
 use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, as_it_came, pack, root_cause};
-use crate::component::{Authorizer, BoxFuture, ConsumeError, Exporter, Id, Outcome};
+use crate::component::{Authorizer, BoxFuture, ConsumeError, Exporter, Id, Outcome, Room};
 use crate::config::Section;
 use crate::telemetry::ExporterMetrics;
 use crate::traces::{PREFIX, Parcel, write_prefix};
@@ -320,6 +320,10 @@ impl Destination for Caller {
 impl Exporter for OtlpGrpcExporter {
     fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>> {
         Box::pin(self.sending.run(parcel, &self.caller))
+    }
+
+    fn room(&self) -> Room {
+        self.sending.room()
     }
 }
 

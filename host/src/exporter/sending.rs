@@ -12,7 +12,8 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, watch};
 
 use super::answer::{Failure, Remedy};
-use crate::component::{ConsumeError, Id, Outcome};
+use super::batching::BatchingSettings;
+use crate::component::{ConsumeError, Id, Outcome, Room};
 use crate::config::{Section, Toggle};
 use crate::telemetry::ExporterMetrics;
 use crate::traces::{Parcel, split};
@@ -20,6 +21,8 @@ use crate::traces::{Parcel, split};
 #[derive(Debug, Clone)]
 pub struct SendingSettings {
     queue: Option<QueueSettings>,
+    /// Batching in front of the queue.
+    pub batching: Option<BatchingSettings>,
     retry: Option<RetrySettings>,
     /// Whether RESOURCE_EXHAUSTED is worth a retry where no pause is asked for.
     pub retry_exhausted: bool,
@@ -35,7 +38,7 @@ struct QueueSettings {
 
 /// What the queue's size counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sizer {
+pub(super) enum Sizer {
     Requests,
     Items,
     Bytes,
@@ -54,20 +57,21 @@ struct RetrySettings {
 impl SendingSettings {
     /// Neither queue nor retries: the sender does both.
     pub fn direct() -> Self {
-        Self { queue: None, retry: None, retry_exhausted: false }
+        Self { queue: None, batching: None, retry: None, retry_exhausted: false }
     }
 
     pub fn read(section: &mut Section<'_>) -> Self {
         let (retry, retry_exhausted) = read_retry(section);
-        Self { queue: read_queue(section), retry, retry_exhausted }
+        let (queue, batching) = read_queue(section);
+        Self { queue, batching, retry, retry_exhausted }
     }
 }
 
-fn read_queue(section: &mut Section<'_>) -> Option<QueueSettings> {
+fn read_queue(section: &mut Section<'_>) -> (Option<QueueSettings>, Option<BatchingSettings>) {
     let standard = QueueSettings { size: 1000, consumers: 10, sizer: Sizer::Requests, block_on_overflow: false };
     let mut section = match section.toggle("sending_queue") {
-        Toggle::Absent => return Some(standard),
-        Toggle::Off => return None,
+        Toggle::Absent => return (Some(standard), None),
+        Toggle::Off => return (None, None),
         Toggle::On(section) => section,
     };
     let sizer = match section.choice_or("sizer", &["requests", "items", "bytes"], "requests") {
@@ -79,10 +83,10 @@ fn read_queue(section: &mut Section<'_>) -> Option<QueueSettings> {
     let consumers = positive(&mut section, "num_consumers", standard.consumers);
     let block_on_overflow = section.boolean_or("block_on_overflow", false);
     if section.boolean("wait_for_result") == Some(false) {
-        section.problem_at(
+        section.warning_at(
             "wait_for_result",
-            "an answer before the destination's would promise what a crash can break",
-            "remove it: a sender gets its OK when the destination has the spans",
+            "has no effect: a sender gets its OK when the destination has the spans, and no sooner",
+            "remove it: an earlier answer would promise what a crash can break",
         );
     }
     section.refuse(
@@ -90,9 +94,12 @@ fn read_queue(section: &mut Section<'_>) -> Option<QueueSettings> {
         "the queue cannot be kept on disk",
         "remove it: senders wait for the destination instead",
     );
-    section.refuse("batch", "requests are not batched", "remove it");
+    let batching = match section.toggle("batch") {
+        Toggle::On(batch) => Some(BatchingSettings::read_queue(batch, size, sizer)),
+        Toggle::Absent | Toggle::Off => None,
+    };
     section.finish();
-    Some(QueueSettings { size, consumers, sizer, block_on_overflow })
+    (Some(QueueSettings { size, consumers, sizer, block_on_overflow }), batching)
 }
 
 fn positive(section: &mut Section<'_>, key: &str, default: usize) -> usize {
@@ -147,7 +154,7 @@ impl Drain {
         (sender, Self(receiver))
     }
 
-    async fn begun(&self) {
+    pub(super) async fn begun(&self) {
         let mut receiver = self.0.clone();
         if receiver.wait_for(|draining| *draining).await.is_err() {
             std::future::pending().await
@@ -222,6 +229,18 @@ impl Sending {
         let (room, consumers) = (Arc::new(Semaphore::new(size)), Semaphore::new(consumers));
         let limit = AtomicUsize::new(usize::MAX);
         Self { id, settings, room, consumers, metrics, drain, limit }
+    }
+
+    /// What the queue takes at all. Where it counts what is in a request, parts of one
+    /// batch that come together could find each other in their way.
+    pub fn room(&self) -> Room {
+        let Some(queue) = &self.settings.queue else { return Room::default() };
+        let room = Room { at_once: 1, ..Room::default() };
+        match queue.sizer {
+            Sizer::Requests => Room { at_once: queue.consumers.min(queue.size), ..room },
+            Sizer::Items => Room { spans: queue.size, ..room },
+            Sizer::Bytes => Room { bytes: queue.size, ..room },
+        }
     }
 
     /// Takes a place in the queue, then sends, again and again where that is of use.

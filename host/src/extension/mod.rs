@@ -7,6 +7,7 @@ pub mod health_check;
 mod health_grpc;
 mod health_v2;
 mod htpasswd;
+pub mod memory_limiter;
 pub mod pprof;
 mod watched;
 pub mod zpages;

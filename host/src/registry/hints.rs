@@ -22,8 +22,6 @@ pub(super) fn of(kind: &str, name: &str) -> Option<&'static str> {
             "prometheus" | "host_metrics" | "hostmetrics" | "kubeletstats" | "kubelet_stats" | "k8s_cluster"
             | "filelog" | "file_log" | "k8s_events" | "k8sobjects" | "k8s_objects" | "statsd" | "docker_stats",
         ) => "it receives metrics or logs: leave it to the OpenTelemetry Collector",
-        ("processor", "batch") => "remove it: requests are passed on as senders batched them",
-        ("processor", "memory_limiter") => "remove it: memory is limited without it",
         ("connector", "span_metrics" | "spanmetrics" | "service_graph" | "servicegraph" | "count" | "exceptions") => {
             "it makes metrics of traces, which Tempo's metrics-generator does too: `--traces-only` leaves it out"
         }
@@ -34,7 +32,6 @@ pub(super) fn of(kind: &str, name: &str) -> Option<&'static str> {
         ("extension", "file_storage" | "db_storage" | "redis_storage") => {
             "remove it and each `storage`: a sender gets its OK only when the destination has its spans"
         }
-        ("extension", "memory_limiter") => "remove it, and each `middlewares`: memory is limited without it",
         (
             "extension",
             "oidc" | "oauth2client" | "sigv4auth" | "asap" | "asapclient" | "azure_auth" | "googleclientauth",

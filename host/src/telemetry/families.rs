@@ -26,12 +26,21 @@ pub(super) struct Families {
     pub incoming: Counters,
     pub outgoing: Counters,
     pub duration: Family<Histogram>,
+    pub processor_batch_size: Family<Histogram>,
+    pub processor_batch_bytes: Family<Histogram>,
+    pub size_triggers: Counters,
+    pub timeout_triggers: Counters,
+    pub cardinality: Family<UpDown>,
+    pub limiter_accepted: Counters,
+    pub limiter_refused: Counters,
 }
 
 const RECEIVER: &[&str] = &["receiver", "transport"];
 const EXPORTER: &[&str] = &["exporter"];
 const QUEUE: &[&str] = &["exporter", "data_type"];
 const PROCESSOR: &[&str] = &["processor", "otel.signal"];
+
+const OF_PROCESSOR: &[&str] = &["processor"];
 
 const SIZES: &[f64] = &[
     10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1e3, 2e3, 3e3, 4e3, 5e3, 6e3, 7e3, 8e3, 9e3, 1e4, 2e4, 3e4,
@@ -56,6 +65,11 @@ const fn sizes(level: Level, name: &'static str, unit: &'static str, bounds: &'s
     About { name, help: "Size of the requests that leave the queue", unit, labels: QUEUE, level, bounds }
 }
 
+/// The `batch` processor's own.
+const fn batches(level: Level, name: &'static str, unit: &'static str, help: &'static str) -> About {
+    About { name, help, unit, labels: OF_PROCESSOR, level, bounds: &[] }
+}
+
 const DURATION: About = About {
     level: Level::Detailed,
     bounds: SECONDS,
@@ -70,6 +84,9 @@ impl Families {
         let batch = "otelcol_exporter_queue_batch_send_size";
         let batch_bytes = "otelcol_exporter_queue_batch_send_size_bytes";
         let counters = |name, unit, labels, help| Counters::new(basic(name, unit, labels, help), level);
+        let normal = |name, unit, help| batches(Level::Normal, name, unit, help);
+        let batch_send_size = About { bounds: SIZES, ..normal("otelcol_processor_batch_batch_send_size", "{unit}", "Spans of the batches that leave") };
+        let batch_send_bytes = About { bounds: BYTES, ..batches(Level::Detailed, "otelcol_processor_batch_batch_send_size_bytes", "By", "Bytes of the batches that leave") };
         let gauges = |name, unit, labels, help| Family::<Gauge>::new(basic(name, unit, labels, help), level);
         Self {
             accepted: counters("otelcol_receiver_accepted_spans", "{span}", RECEIVER, "Spans the pipeline answered for"),
@@ -90,11 +107,18 @@ impl Families {
             incoming: counters("otelcol_processor_incoming_items", "{item}", PROCESSOR, "Spans into the processor"),
             outgoing: counters("otelcol_processor_outgoing_items", "{item}", PROCESSOR, "Spans out of the processor"),
             duration: Family::new(DURATION, level),
+            processor_batch_size: Family::new(batch_send_size, level),
+            processor_batch_bytes: Family::new(batch_send_bytes, level),
+            size_triggers: Family::new(normal("otelcol_processor_batch_batch_size_trigger_send", "{time}", "Batches that left because they were large enough"), level),
+            timeout_triggers: Family::new(normal("otelcol_processor_batch_timeout_trigger_send", "{time}", "Batches that left because they had waited long enough"), level),
+            cardinality: Family::new(normal("otelcol_processor_batch_metadata_cardinality", "{combination}", "Open batches, one for each tenant and combination of metadata"), level),
+            limiter_accepted: counters("otelcol_processor_memory_limiter_accepted_spans", "{span}", OF_PROCESSOR, "Spans that there was memory for"),
+            limiter_refused: counters("otelcol_processor_memory_limiter_refused_spans", "{span}", OF_PROCESSOR, "Spans refused because of high memory usage"),
         }
     }
 
     pub fn gather(&self) -> Vec<Snapshot> {
-        let all: [&dyn Gather; 18] = [
+        let all: [&dyn Gather; 25] = [
             &self.accepted,
             &self.refused,
             &self.failed,
@@ -113,6 +137,13 @@ impl Families {
             &self.incoming,
             &self.outgoing,
             &self.duration,
+            &self.processor_batch_size,
+            &self.processor_batch_bytes,
+            &self.size_triggers,
+            &self.timeout_triggers,
+            &self.cardinality,
+            &self.limiter_accepted,
+            &self.limiter_refused,
         ];
         all.iter().filter_map(|family| family.gather()).collect()
     }

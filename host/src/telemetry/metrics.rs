@@ -79,6 +79,26 @@ pub struct ProcessorMetrics {
     pub duration: Histogram,
 }
 
+/// The series of a `batch` processor.
+#[derive(Clone)]
+pub struct BatchMetrics {
+    /// Spans of a batch that leaves.
+    pub size: Histogram,
+    pub bytes: Histogram,
+    /// Why batches left: they were large enough, or had waited long enough.
+    pub size_triggers: Counter,
+    pub timeout_triggers: Counter,
+    /// Batches that are open, one for each tenant and combination of metadata.
+    pub cardinality: Gauge,
+}
+
+/// The series of a `memory_limiter` processor.
+#[derive(Clone)]
+pub struct LimiterMetrics {
+    pub accepted: Counter,
+    pub refused: Counter,
+}
+
 impl ExporterMetrics {
     /// Spans that are given up on, and why: a gRPC status' name where there is one.
     pub fn send_failed(&self, spans: u64, reason: &str, permanent: bool) {
@@ -147,6 +167,22 @@ impl Metrics {
             outgoing: of.outgoing.with(&labels),
             duration: of.duration.with(&labels),
         }
+    }
+
+    pub fn batch(&self, id: &str) -> BatchMetrics {
+        let (of, labels) = (&self.families, [id]);
+        BatchMetrics {
+            size: of.processor_batch_size.with(&labels),
+            bytes: of.processor_batch_bytes.with(&labels),
+            size_triggers: of.size_triggers.with(&labels),
+            timeout_triggers: of.timeout_triggers.with(&labels),
+            cardinality: of.cardinality.with(&labels).0,
+        }
+    }
+
+    pub fn limiter(&self, id: &str) -> LimiterMetrics {
+        let of = &self.families;
+        LimiterMetrics { accepted: of.limiter_accepted.with(&[id]), refused: of.limiter_refused.with(&[id]) }
     }
 
     /// A plugin's series, and room for those that it makes itself.

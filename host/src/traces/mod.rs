@@ -158,8 +158,9 @@ impl Batch {
 }
 
 /// Several requests as one: a protobuf message merges by concatenation.
-pub fn concatenate<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Message {
-    let mut buffer = vec![0; PREFIX];
+pub fn concatenate<'a>(messages: impl IntoIterator<Item = &'a Message> + Clone) -> Message {
+    let mut buffer = Vec::with_capacity(PREFIX + messages.clone().into_iter().map(Message::len).sum::<usize>());
+    buffer.resize(PREFIX, 0);
     for message in messages {
         buffer.extend_from_slice(&message.bytes());
     }

@@ -101,6 +101,19 @@ pub fn memory_limit() -> u64 {
     limits.into_iter().flatten().min().unwrap_or(u64::MAX)
 }
 
+/// Bytes of memory that this process has now.
+pub fn resident_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages = text.split_whitespace().nth(1)?.parse::<u64>().ok()?;
+    pages.checked_mul(rustix::param::page_size() as u64)
+}
+
+/// What was freed goes back to the system.
+pub fn give_memory_back() {
+    // SAFETY: it takes no pointer and may be called from any thread at any time.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
 fn machine() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
@@ -178,5 +191,6 @@ mod tests {
     #[test]
     fn this_process_has_a_limit_of_memory() {
         assert!(memory_limit() > 64 << 20);
+        assert!(resident_memory().is_some_and(|bytes| (1 << 20..memory_limit()).contains(&bytes)));
     }
 }

@@ -54,6 +54,7 @@ pub(super) async fn handle(intake: Arc<Intake>, request: Request<Incoming>) -> R
 }
 
 async fn answer(intake: &Intake, request: Request<Incoming>) -> Result<Outcome, RpcStatus> {
+    intake.admit().map_err(|error| status::of_error(&error))?;
     let (parts, incoming) = request.into_parts();
     let identity = intake.authenticate(&parts.headers).await;
     let identity = identity.map_err(|error| RpcStatus::new(Code::Unauthenticated, error.to_string()))?;

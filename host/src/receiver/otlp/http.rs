@@ -13,7 +13,7 @@ use tonic::Code;
 
 use super::body::{self, Body, BodyError, FIRST_PIECE};
 use super::{Intake, Refusal};
-use crate::component::Outcome;
+use crate::component::{ConsumeError, Outcome};
 use crate::traces::{Message, OtlpJsonError, PREFIX, decode_request, write_prefix};
 use crate::transport::body::Ready;
 use crate::transport::budget::Lease;
@@ -113,6 +113,7 @@ async fn respond(intake: &Intake, request: Request<Incoming>) -> Response<Ready>
 type Refused = (StatusCode, RpcStatus);
 
 async fn answer(intake: &Intake, request: Request<Incoming>, encoding: Encoding) -> Result<Outcome, Refused> {
+    intake.admit().map_err(|error| of_error(&error))?;
     let (parts, incoming) = request.into_parts();
     let identity = intake
         .authenticate(&parts.headers)
@@ -126,11 +127,13 @@ async fn answer(intake: &Intake, request: Request<Incoming>, encoding: Encoding)
         Refusal::Malformed(error) => {
             (StatusCode::BAD_REQUEST, RpcStatus::malformed(format!("byte {}", error.offset), error.to_string()))
         }
-        Refusal::Pipeline(error) => {
-            let status = status::of_error(&error);
-            (status::to_http(status.code), status)
-        }
+        Refusal::Pipeline(error) => of_error(&error),
     })
+}
+
+fn of_error(error: &ConsumeError) -> Refused {
+    let status = status::of_error(error);
+    (status::to_http(status.code), status)
 }
 
 /// Reads the request to wire bytes.
@@ -247,7 +250,7 @@ fn refuse(intake: &Intake, (code, status): Refused, encoding: Encoding) -> Respo
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, encoding.content_type());
     if code == StatusCode::UNAUTHORIZED
-        && let Some(authenticator) = &intake.authenticator
+        && let Some(authenticator) = &intake.door.authenticator
         && let Ok(challenge) = HeaderValue::from_str(authenticator.challenge())
     {
         headers.insert(WWW_AUTHENTICATE, challenge);

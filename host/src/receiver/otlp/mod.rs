@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 pub use settings::{Endpoint, OtlpSettings, Protocol};
 
-use crate::component::{Authenticator, ConsumeError, Consumer, Id, Identity, Outcome, Unauthenticated};
+use crate::component::{Authenticator, ConsumeError, Consumer, Gate, Id, Identity, Outcome, Unauthenticated};
 use crate::telemetry::{Metrics, ReceiverMetrics};
 use crate::traces::{Batch, Context, Message, WireError, countable_spans};
 use crate::transport::budget::Budget;
@@ -33,16 +33,29 @@ struct Intake {
     consumer: Arc<dyn Consumer>,
     metrics: ReceiverMetrics,
     settings: Protocol,
-    authenticator: Option<Arc<dyn Authenticator>>,
+    door: Door,
     budget: Arc<Budget>,
     /// The context of requests that carry nothing of their own.
     context: Arc<Context>,
 }
 
+/// Who lets requests in.
+#[derive(Clone, Default)]
+pub struct Door {
+    pub gates: Vec<Arc<dyn Gate>>,
+    pub authenticator: Option<Arc<dyn Authenticator>>,
+}
+
 impl Intake {
+    /// Whether requests are taken at all now.
+    fn admit(&self) -> Result<(), ConsumeError> {
+        let admitted = self.door.gates.iter().try_for_each(|gate| gate.admit());
+        admitted.inspect_err(|_| self.failed(0))
+    }
+
     /// Lets a request in by its headers.
     async fn authenticate(&self, headers: &::http::HeaderMap) -> Result<Identity, Unauthenticated> {
-        match &self.authenticator {
+        match &self.door.authenticator {
             Some(authenticator) => authenticator.authenticate(headers).await,
             None => Ok(Identity::default()),
         }
@@ -130,22 +143,18 @@ pub struct OtlpReceiver {
 struct Port {
     settings: Protocol,
     tls: Option<ServerTls>,
-    authenticator: Option<Arc<dyn Authenticator>>,
+    door: Door,
 }
 
 /// A file of a protocol that cannot be used, with the settings that name it.
 pub type TlsProblem = (crate::transport::tls::ServerTlsSettings, TlsError);
 
 impl OtlpReceiver {
-    /// Reads the files that `tls` names. `authenticators` are those that the two
-    /// protocols name, gRPC's first.
-    pub fn new(
-        id: Id,
-        settings: OtlpSettings,
-        authenticators: [Option<Arc<dyn Authenticator>>; 2],
-    ) -> Result<Self, Box<TlsProblem>> {
-        let [grpc_auth, http_auth] = authenticators;
-        let port = |settings: Option<Protocol>, authenticator| -> Result<_, Box<TlsProblem>> {
+    /// Reads the files that `tls` names. `doors` are those of the two
+    /// protocols, gRPC's first.
+    pub fn new(id: Id, settings: OtlpSettings, doors: [Door; 2]) -> Result<Self, Box<TlsProblem>> {
+        let [grpc_door, http_door] = doors;
+        let port = |settings: Option<Protocol>, door| -> Result<_, Box<TlsProblem>> {
             match settings {
                 None => Ok(None),
                 Some(settings) => {
@@ -154,11 +163,11 @@ impl OtlpReceiver {
                         .tls
                         .clone()
                         .map(|tls| ServerTls::new(tls.clone(), versions).map_err(|error| Box::new((tls, error))));
-                    Ok(Some(Port { tls: tls.transpose()?, settings, authenticator }))
+                    Ok(Some(Port { tls: tls.transpose()?, settings, door }))
                 }
             }
         };
-        Ok(Self { id, grpc: port(settings.grpc, grpc_auth)?, http: port(settings.http, http_auth)? })
+        Ok(Self { id, grpc: port(settings.grpc, grpc_door)?, http: port(settings.http, http_door)? })
     }
 
     /// Opens the ports.
@@ -189,26 +198,26 @@ impl BoundReceiver {
     /// Begins to receive.
     pub fn serve(self, consumer: &Arc<dyn Consumer>, metrics: &Metrics, budget: &Arc<Budget>) -> Vec<Server> {
         let mut servers = vec![];
-        let intake = |settings: &Protocol, authenticator, transport: &'static str| {
+        let intake = |settings: &Protocol, door, transport: &'static str| {
             let context = Context { receiver: Arc::clone(&self.id), transport, ..Context::default() };
             Arc::new(Intake {
                 consumer: Arc::clone(consumer),
                 metrics: metrics.receiver(&self.id, transport),
                 settings: settings.clone(),
-                authenticator,
+                door,
                 budget: Arc::clone(budget),
                 context: Arc::new(context),
             })
         };
-        if let Some((listener, Port { settings, tls, authenticator })) = self.grpc {
+        if let Some((listener, Port { settings, tls, door })) = self.grpc {
             tracing::info!(receiver = %self.id, endpoint = %listener.address, "receiving OTLP over gRPC");
-            let intake = intake(&settings, authenticator, "grpc");
+            let intake = intake(&settings, door, "grpc");
             let handle = move |request| grpc::handle(Arc::clone(&intake), request);
             servers.push(listener.serve_with(settings.connections, tls, handle));
         }
-        if let Some((listener, Port { settings, tls, authenticator })) = self.http {
+        if let Some((listener, Port { settings, tls, door })) = self.http {
             tracing::info!(receiver = %self.id, endpoint = %listener.address, "receiving OTLP over HTTP");
-            let intake = intake(&settings, authenticator, "http");
+            let intake = intake(&settings, door, "http");
             let handle = move |request| http::handle(Arc::clone(&intake), request);
             servers.push(listener.serve_with(settings.connections, tls, handle));
         }

@@ -46,6 +46,8 @@ pub struct Protocol {
     pub include_metadata: bool,
     /// The extension that lets requests in.
     pub auth: Option<Reference>,
+    /// The extensions that requests are led through, in this order.
+    pub middlewares: Vec<Reference>,
     /// What only HTTP has.
     pub http: Http,
 }
@@ -185,11 +187,28 @@ fn shared(
         }
         part.finish();
     }
-    section.refuse_middlewares();
+    let middlewares = section.sections("middlewares").into_iter().filter_map(middleware).collect();
     // Part of every address in the Collector, and of use to who dials alone.
     section.ignore("dialer");
     section.finish();
-    Protocol { endpoint, tls, connections, limit, include_metadata, auth, http }
+    Protocol { endpoint, tls, connections, limit, include_metadata, auth, middlewares, http }
+}
+
+fn middleware(mut section: Section<'_>) -> Option<Reference> {
+    let named = section.reference("id");
+    if named.is_none() && !section.has("id") {
+        section.problem("names no extension", "write `id: memory_limiter`");
+    }
+    let named = named.filter(|named| {
+        let fits = named.id.kind.as_str() == "memory_limiter";
+        if !fits {
+            let message = format!("requests cannot be led through `{}`", named.id);
+            section.problem_at("id", message, "remove it: only a `memory_limiter` can stand here");
+        }
+        fits
+    });
+    section.finish();
+    named
 }
 
 fn unix(section: &mut Section<'_>) -> Endpoint {
