@@ -250,3 +250,19 @@ fn what_a_destination_says_at_length_is_passed_on_in_short() {
     assert!(collector.log().lines().all(|line| line.len() < 4000));
     collector.finish();
 }
+
+#[test]
+fn a_status_that_cannot_be_read_is_a_status_all_the_same() {
+    let sink = Sink::start();
+    let collector = without_retry(&sink);
+    let answered = |headers, code, message| {
+        sink.answer_next([Reply::Headers(headers)]);
+        collector.send(&request(spans(1))).expect(code, message);
+    };
+    answered(&[("grpc-status", "14"), ("grpc-status-details-bin", "***")], Code::Unavailable, "");
+    answered(&[("grpc-status", "14"), ("grpc-status-details-bin", "AAAA////")], Code::Unavailable, "");
+    answered(&[("grpc-status", "14"), ("grpc-message", "no %FF text")], Code::Unavailable, "no \u{fffd} text");
+    answered(&[("grpc-status", "3"), ("grpc-message", "100%")], Code::InvalidArgument, "100%");
+    answered(&[("grpc-status", "nonsense")], Code::Unknown, "");
+    collector.finish();
+}

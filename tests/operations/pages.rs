@@ -241,6 +241,23 @@ fn zpages_show_what_strangers_say_as_text_and_no_variables_unasked() {
 }
 
 #[test]
+fn keys_that_pages_have_no_use_for_are_taken() {
+    let unused = json!({"tls": null, "auth": null, "middlewares": [], "dialer": {"timeout": "1s"}, "cors": null});
+    let with_port = |mut settings: Value| {
+        settings["endpoint"] = json!("127.0.0.1:0");
+        settings
+    };
+    let collector = Setup::new()
+        .exporter("debug", json!({}))
+        .set("extensions.health_check", with_port(unused.clone()))
+        .set("extensions.zpages", with_port(unused))
+        .set("extensions.pprof", with_port(json!({"dialer": {"timeout": "1s"}})))
+        .set("service.extensions", json!(["health_check", "pprof", "zpages"]))
+        .start();
+    collector.finish();
+}
+
+#[test]
 fn pprof_is_known_and_said_to_have_no_effect() {
     let collector = Setup::new()
         .exporter("debug", json!({}))

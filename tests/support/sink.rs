@@ -56,6 +56,8 @@ pub enum Reply {
         message: String,
         retry: Option<Duration>,
     },
+    /// A gRPC answer of these headers alone.
+    Headers(&'static [(&'static str, &'static str)]),
     /// Sends elsewhere.
     Redirect {
         status: u16,
@@ -343,6 +345,13 @@ async fn respond(
             let details = if retry.is_some() { Status::new(code, message, retry).encode_to_vec() } else { vec![] };
             let status = tonic::Status::with_details(code.into(), message, details.into());
             return Ok(status.into_http::<Full<Bytes>>().map(BodyExt::boxed));
+        }
+        Reply::Headers(headers) => {
+            let mut response = Response::new(Full::new(Bytes::new()).boxed());
+            let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            *response.headers_mut() =
+                headers.chain([("content-type".parse().unwrap(), "application/grpc".parse().unwrap())]).collect();
+            return Ok(response);
         }
         Reply::Redirect { status, location } => {
             let mut response = Response::new(Full::new(Bytes::new()).boxed());

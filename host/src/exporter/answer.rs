@@ -41,8 +41,8 @@ impl From<ConsumeError> for Failure {
 
 /// A gRPC status that is not OK. `retry_exhausted`: RESOURCE_EXHAUSTED is retried
 /// without a RetryInfo too, because Tempo before 3.0 sends none when it limits a rate.
-pub fn of_grpc(code: Code, message: &str, details: &[u8], retry_exhausted: bool) -> Failure {
-    let retry_after = RpcStatus::decode(details).ok().and_then(|details| details.retry_after());
+pub fn of_grpc(status: &RpcStatus, retry_exhausted: bool) -> Failure {
+    let (code, message, retry_after) = (Code::from_i32(status.code), &status.message, status.retry_after());
     let text = format!("rpc error: code = {code:?} desc = {message}");
     if let Some(failure) = said_by_tempo(code, message, &text) {
         return failure;
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn resource_exhausted_has_three_meanings() {
-        let of = |message: &str, retry: bool| of_grpc(Code::ResourceExhausted, message, &[], retry);
+        let of = |message: &str, retry: bool| of_grpc(&RpcStatus::new(Code::ResourceExhausted, message), retry);
         let rate =
             "RATE_LIMITED: ingestion rate limit (local: 200 bytes/s, burst: 400 bytes) exceeded while adding 90 bytes";
         assert_eq!(of(rate, true).remedy, Remedy::Usual);
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_missing_tenant_is_a_fault_of_the_config_over_both_protocols() {
-        let grpc = of_grpc(Code::Unavailable, "no org id", &[], true);
+        let grpc = of_grpc(&RpcStatus::new(Code::Unavailable, "no org id"), true);
         let url = "http://tempo:4318/v1/traces".parse().unwrap();
         let body = RpcStatus::new(Code::Unavailable, "no org id").encode_to_vec();
         let http = of_http(&url, 503, &body, None);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tonic::{Code, Status};
+use tonic::Code;
 
 use super::answer::{self, Failure};
 use super::backends::Backends;
@@ -24,6 +24,7 @@ use crate::traces::{PREFIX, Parcel, write_prefix};
 use crate::transport::body::Ready;
 use crate::transport::compress::Codec;
 use crate::transport::connect::{Connector, Target};
+use crate::transport::status::RpcStatus;
 use crate::transport::tls::{ClientTls, TlsError, TlsSettings};
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -226,7 +227,7 @@ impl Caller {
     async fn call(&self, headers: HeaderMap, body: &Bytes, spans: usize) -> Result<Outcome, Failure> {
         let response = self.exchange(headers, body).await?;
         let (parts, mut body) = response.into_parts();
-        let mut status = Status::from_header_map(&parts.headers);
+        let mut status = RpcStatus::of_headers(&parts.headers);
         let mut answer = vec![];
         while status.is_none() {
             let Some(frame) = body.frame().await else { break };
@@ -237,17 +238,17 @@ impl Caller {
                     return Err(ConsumeError::permanent(message).into());
                 }
                 Ok(data) => answer.extend_from_slice(&data),
-                Err(frame) => status = frame.trailers_ref().and_then(Status::from_header_map),
+                Err(frame) => status = frame.trailers_ref().and_then(RpcStatus::of_headers),
             }
         }
         match status {
-            Some(status) if status.code() == Code::Ok => {
+            Some(status) if status.code == Code::Ok as i32 => {
                 let message = answer.get(PREFIX..).unwrap_or_default();
                 Ok(answer::accepted(&self.id, message, spans, &self.metrics))
             }
             Some(status) => {
                 let retry_exhausted = self.settings.client.sending.retry_exhausted;
-                Err(answer::of_grpc(status.code(), status.message(), status.details(), retry_exhausted))
+                Err(answer::of_grpc(&status, retry_exhausted))
             }
             // No gRPC status at all: a proxy, or something that is no gRPC server.
             None => Err(answer::without_grpc_status(parts.status)),

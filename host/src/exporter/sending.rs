@@ -83,10 +83,10 @@ fn read_queue(section: &mut Section<'_>) -> (Option<QueueSettings>, Option<Batch
     let consumers = positive(&mut section, "num_consumers", standard.consumers);
     let block_on_overflow = section.boolean_or("block_on_overflow", false);
     if section.boolean("wait_for_result") == Some(false) {
-        section.problem_at(
+        section.warning_at(
             "wait_for_result",
-            "an answer before the destination's would promise what a crash can break",
-            "remove it: a sender gets its OK when the destination has the spans",
+            "has no effect: a sender gets its OK when the destination has the spans, and no sooner",
+            "remove it: an earlier answer would promise what a crash can break",
         );
     }
     section.refuse(

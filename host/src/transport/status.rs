@@ -3,8 +3,12 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use base64::{alphabet, engine::DecodePaddingMode};
+use http::HeaderMap;
 use prost::Message;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::component::{ConsumeError, Outcome, shortened};
 
@@ -82,7 +86,25 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A destination that asks for a longer pause than this gets this one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
+/// gRPC's binary headers come with and without padding.
+const BINARY: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 impl RpcStatus {
+    /// The status in a gRPC answer's headers or trailers; `None` where there is none.
+    /// tonic's own reading panics at details that are no base64, and takes a message
+    /// that is no UTF-8 for another status.
+    pub fn of_headers(headers: &HeaderMap) -> Option<Self> {
+        let code = Code::from_bytes(headers.get(Status::GRPC_STATUS)?.as_bytes());
+        let message = headers.get(Status::GRPC_MESSAGE).map(|message| unescaped(message.as_bytes()));
+        let details = headers.get(Status::GRPC_STATUS_DETAILS).and_then(|it| BINARY.decode(it).ok());
+        let details = details.and_then(|details| Self::decode(details.as_slice()).ok());
+        let details = details.unwrap_or_default().details;
+        Some(Self { code: code as i32, message: message.unwrap_or_default(), details })
+    }
+
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code: code as i32, message: shortened(message.into()), details: vec![] }
     }
@@ -113,6 +135,21 @@ impl RpcStatus {
         let (seconds, nanos) = (u64::try_from(delay.seconds).ok()?, u32::try_from(delay.nanos).ok()?);
         Some(Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos.into())).min(LONGEST_PAUSE))
     }
+}
+
+/// Text with `%20` for a blank; what is broken in it stays as it is.
+fn unescaped(text: &[u8]) -> String {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (mut out, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let [first, after @ ..] = rest {
+        let escaped = match after {
+            [high, low, ..] if *first == b'%' => digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        out.push(escaped.unwrap_or(*first));
+        rest = if escaped.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// JSON as protobuf maps it, for senders that speak it.
@@ -249,6 +286,35 @@ mod tests {
         let negative = RetryInfo { retry_delay: Some(WireDuration { seconds: -1, nanos: 0 }) };
         let details = vec![Any { type_url: RETRY_INFO.into(), value: negative.encode_to_vec() }];
         assert_eq!(RpcStatus { code: 14, message: String::new(), details }.retry_after(), None);
+    }
+
+    #[test]
+    fn a_status_is_read_from_headers_whatever_they_hold() {
+        let of = |headers: &[(&'static str, &str)]| {
+            RpcStatus::of_headers(
+                &headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect(),
+            )
+        };
+        assert_eq!(of(&[("grpc-message", "a")]), None);
+        for (code, read) in [("14", 14), ("0", 0), ("16", 16), ("17", 2), ("-1", 2), ("", 2), ("x", 2)] {
+            assert_eq!(of(&[("grpc-status", code)]).unwrap().code, read, "{code}");
+        }
+        for (message, read) in
+            [("a%20b%C3%A9", "a bé"), ("100%", "100%"), ("%zz%4", "%zz%4"), ("%FFx", "\u{fffd}x"), ("%+1", "%+1")]
+        {
+            assert_eq!(of(&[("grpc-status", "3"), ("grpc-message", message)]).unwrap().message, read);
+        }
+        let whole = RpcStatus::new(Code::Unavailable, "x").with_retry(Some(Duration::from_secs(7)));
+        let padded = BINARY.encode(whole.encode_to_vec());
+        assert!(padded.ends_with('='), "it has something to leave out");
+        for details in [padded.as_str(), padded.trim_end_matches('=')] {
+            let read = of(&[("grpc-status", "14"), ("grpc-status-details-bin", details)]).unwrap();
+            assert_eq!(read.retry_after(), Some(Duration::from_secs(7)), "{details}");
+        }
+        for details in ["***", "AAAA////", "é"] {
+            let headers = [("grpc-status", "14"), ("grpc-status-details-bin", details)];
+            assert_eq!(of(&headers).unwrap(), RpcStatus { code: 14, ..RpcStatus::default() }, "{details}");
+        }
     }
 
     #[test]

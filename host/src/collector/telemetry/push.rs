@@ -14,12 +14,14 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::component::shortened;
 use crate::config::Section;
 use crate::telemetry::{Exposition, Metrics, Resource, encode_otlp};
 use crate::transport::body::Ready;
 use crate::transport::compress::{Codec, Compression};
 use crate::transport::connect::{Connector, Target};
 use crate::transport::proxy::Proxies;
+use crate::transport::status::RpcStatus;
 use crate::transport::tls::{ClientTls, TlsError, TlsSettings};
 
 #[derive(Debug, Clone)]
@@ -255,10 +257,13 @@ impl OtlpSettings {
         if !self.is_grpc {
             return Ok(());
         }
-        let status = body.trailers().and_then(tonic::Status::from_header_map);
-        match status.or_else(|| tonic::Status::from_header_map(&parts.headers)) {
-            Some(status) if status.code() == tonic::Code::Ok => Ok(()),
-            Some(status) => Err(format!("rpc error: code = {:?} desc = {}", status.code(), status.message())),
+        let status = body.trailers().and_then(RpcStatus::of_headers);
+        match status.or_else(|| RpcStatus::of_headers(&parts.headers)) {
+            Some(status) if status.code == tonic::Code::Ok as i32 => Ok(()),
+            Some(status) => {
+                let code = tonic::Code::from_i32(status.code);
+                Err(shortened(format!("rpc error: code = {code:?} desc = {}", status.message)))
+            }
             None => Err("it gave no gRPC status".into()),
         }
     }
