@@ -36,6 +36,8 @@ type Done = Result<(), DecompressError>;
 
 /// What begins each framed snappy stream.
 const SNAPPY_FRAMED: &[u8] = b"\xff\x06\x00\x00sNaPpY";
+/// Its best element makes 64 bytes of three.
+const SNAPPY_RATIO: usize = 22;
 /// A zstd frame may ask for so much memory of the past, as a power of two: what RFC 8878 wants at least.
 const ZSTD_WINDOW: u32 = 23;
 /// Traces shrink about eightfold, repetitive ones fiftyfold. A body that says it
@@ -162,6 +164,9 @@ impl Target<'_> {
         let size = snap::raw::decompress_len(compressed).map_err(|error| self.malformed(error))?;
         if size > self.limit {
             return Err(DecompressError::TooLarge(self.limit));
+        }
+        if size > compressed.len().saturating_mul(SNAPPY_RATIO) {
+            return Err(self.malformed("it claims to hold more than it can"));
         }
         self.make_room(size)?;
         let mut result = Ok(0);
