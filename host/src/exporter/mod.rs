@@ -15,7 +15,9 @@ pub use batching::{Batching, BatchingSettings};
 pub use sending::{Drain, SendingSettings};
 pub use settings::ClientSettings;
 
-use crate::component::ConsumeError;
+use http::{HeaderMap, HeaderValue};
+
+use crate::component::{Authorizer, ConsumeError};
 use crate::traces::{Message, Parcel};
 use crate::transport::compress::Compression;
 
@@ -36,9 +38,17 @@ const USER_AGENT: &str = concat!("OTel-OTLP-Exporter-Vespid/", env!("CARGO_PKG_V
 /// No answer of a destination is read beyond this.
 const ANSWER_LIMIT: usize = 4 << 20;
 
-/// The tenant that a plugin set, as a header.
-fn tenant(parcel: &Parcel) -> Option<http::HeaderValue> {
-    parcel.context.tenant.as_deref().and_then(|tenant| http::HeaderValue::from_str(tenant).ok())
+/// A request's headers: those that every request has, the authorizer's, and the tenant
+/// that a plugin set, which counts before what the config says.
+fn headers(every: &HeaderMap, auth: Option<&dyn Authorizer>, parcel: &Parcel) -> Result<HeaderMap, ConsumeError> {
+    let mut headers = every.clone();
+    if let Some(auth) = auth {
+        auth.authorize(&mut headers, &parcel.context)?;
+    }
+    if let Some(tenant) = parcel.context.tenant.as_deref().and_then(|tenant| HeaderValue::from_str(tenant).ok()) {
+        headers.insert(TENANT, tenant);
+    }
+    Ok(headers)
 }
 
 /// The compressed form, behind gRPC's prefix, in which an unchanged message came, if

@@ -16,7 +16,7 @@ use super::answer::{self, Failure};
 use super::backends::HttpClient;
 use super::sending::{Destination, Drain, Sending};
 use super::settings::read_compression;
-use super::{ANSWER_LIMIT, ClientSettings, TENANT, USER_AGENT, as_it_came, pack, root_cause};
+use super::{ANSWER_LIMIT, ClientSettings, USER_AGENT, as_it_came, pack, root_cause};
 use crate::component::{Authorizer, BoxFuture, ConsumeError, Exporter, Id, Outcome, Room};
 use crate::config::{Section, Toggle};
 use crate::telemetry::ExporterMetrics;
@@ -244,14 +244,7 @@ impl Destination for Poster {
     }
 
     async fn attempt(&self, parcel: &Parcel, body: &Bytes) -> Result<Outcome, Failure> {
-        let mut headers = self.headers.clone();
-        if let Some(auth) = &self.auth {
-            auth.authorize(&mut headers, &parcel.context)?;
-        }
-        // What a plugin decided counts before what the config says.
-        if let Some(tenant) = super::tenant(parcel) {
-            headers.insert(TENANT, tenant);
-        }
+        let headers = super::headers(&self.headers, self.auth.as_deref(), parcel)?;
         let timeout = self.settings.client.timeout;
         let posted = self.post(&headers, body, parcel.spans);
         if timeout.is_zero() {
