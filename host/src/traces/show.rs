@@ -116,6 +116,15 @@ impl Index {
         let _ = writeln!(out, "ResourceSpans #{resource}");
         let _ = writeln!(out, "Resource SchemaURL: {}", self.schema_url(found.extent));
         self.show_attributes(out, Owner::Resource, resource, "Resource attributes:", "     ");
+        let content = self.last_field(found.extent, 1, LENGTH).unwrap_or_default();
+        let entities = fields(content, 0, content.len()).filter(|field| (field.number, field.kind) == (3, LENGTH));
+        for (number, entity) in entities.enumerate() {
+            if number == 0 {
+                let _ = writeln!(out, "Resource entity refs:");
+            }
+            let _ = writeln!(out, "     -> Entity ref #{number}:");
+            show_entity(out, content.get(entity.value..entity.end).unwrap_or_default());
+        }
     }
 
     fn show_scope(&self, out: &mut String, resource: usize, scope: usize) {
@@ -145,10 +154,7 @@ impl Index {
         line("Status code", STATUSES.get(span.status_code as usize).copied().unwrap_or_default());
         line("Status message", &self.text(span.status_message));
         for (name, number) in [("DroppedAttributesCount", 10), ("DroppedEventsCount", 12), ("DroppedLinksCount", 14)] {
-            let count = self.count_at(span.extent, number);
-            if count > 0 {
-                line(name, &count.to_string());
-            }
+            line(name, &self.count_at(span.extent, number).to_string());
         }
         self.show_attributes(out, Owner::Span, entry, "Attributes:", "     ");
         self.show_events(out, span.events.range());
@@ -209,6 +215,37 @@ impl Index {
 }
 
 /// A value with its type, as `Str(GET)`.
+/// What tells an entity from others: `EntityRef` of OTLP's common.proto.
+fn show_entity(out: &mut String, entity: &[u8]) {
+    let texts = |number: u32| {
+        let texts = fields(entity, 0, entity.len()).filter(move |field| (field.number, field.kind) == (number, LENGTH));
+        texts.map(|field| String::from_utf8_lossy(entity.get(field.value..field.end).unwrap_or_default()))
+    };
+    let _ = writeln!(out, "          -> Type: {}", texts(2).last().unwrap_or_default());
+    let _ = writeln!(out, "          -> Schema URL: {}", texts(1).last().unwrap_or_default());
+    for (title, number) in [("ID keys", 3), ("Description keys", 4)] {
+        for (count, key) in texts(number).enumerate() {
+            if count == 0 {
+                let _ = writeln!(out, "          -> {title}:");
+            }
+            let _ = writeln!(out, "               -> {key}");
+        }
+    }
+}
+
+/// A number as JavaScript writes it, which is what the Collector does too.
+fn double(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "Infinity" } else { "-Infinity" }.into();
+    }
+    let text =
+        if value != 0.0 && !(1e-6..1e21).contains(&value.abs()) { format!("{value:e}") } else { value.to_string() };
+    match text.split_once('e') {
+        Some((digits, exponent)) if !exponent.starts_with('-') => format!("{digits}e+{exponent}"),
+        _ => text,
+    }
+}
+
 fn typed(value: &Read) -> String {
     let kind = match value {
         Read::Text(_) => "Str",
@@ -228,7 +265,7 @@ fn plain(value: &Read) -> String {
         Read::Text(text) => text.clone(),
         Read::Boolean(value) => value.to_string(),
         Read::Int(value) => value.to_string(),
-        Read::Double(value) => value.to_string(),
+        Read::Double(value) => double(*value),
         Read::Bytes(bytes) => base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes),
         // Bounded by the walk: `VALUE_DEPTH` values within each other.
         Read::Json(json) => match serde_json::from_str(json).map(|value| raw(&value)) {
@@ -309,7 +346,8 @@ mod tests {
     }
 
     const REQUEST: &str = r#"{"resourceSpans":[{"schemaUrl":"https://example.org/1","resource":{"attributes":[
-        {"key":"service.name","value":{"stringValue":"shop"}}]},"scopeSpans":[{"schemaUrl":"https://example.org/2",
+        {"key":"service.name","value":{"stringValue":"shop"}}],"entityRefs":[{"type":"service","schemaUrl":"https://e",
+        "idKeys":["service.name"],"descriptionKeys":["service.version"]}]},"scopeSpans":[{"schemaUrl":"https://example.org/2",
         "scope":{"name":"http","version":"1.2","attributes":[{"key":"a","value":{"boolValue":true}}]},"spans":[{
         "traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","parentSpanId":"eee19b7ec3c1b173",
         "traceState":"x=y","name":"GET /\u001b[2J","kind":2,"startTimeUnixNano":"1518568087133000000",
@@ -329,6 +367,14 @@ mod tests {
 Resource SchemaURL: https://example.org/1
 Resource attributes:
      -> service.name: Str(shop)
+Resource entity refs:
+     -> Entity ref #0:
+          -> Type: service
+          -> Schema URL: https://e
+          -> ID keys:
+               -> service.name
+          -> Description keys:
+               -> service.version
 ScopeSpans #0
 ScopeSpans SchemaURL: https://example.org/2
 InstrumentationScope http 1.2
@@ -345,7 +391,9 @@ Span #0
     End time       : 2018-02-14 00:28:08 +0000 UTC
     Status code    : Error
     Status message : no
+    DroppedAttributesCount: 0
     DroppedEventsCount: 3
+    DroppedLinksCount: 0
 Attributes:
      -> int: Int(-5)
      -> double: Double(1.5)
@@ -370,6 +418,23 @@ SpanLink #0
           -> why: Str(retry)
 "#;
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn numbers_are_written_as_javascript_writes_them() {
+        for (value, text) in [
+            (f64::INFINITY, "Infinity"),
+            (f64::NEG_INFINITY, "-Infinity"),
+            (f64::NAN, "NaN"),
+            (1.0, "1"),
+            (-0.1, "-0.1"),
+            (1e21, "1e+21"),
+            (1.5e300, "1.5e+300"),
+            (1e-7, "1e-7"),
+            (123_456_789_012_345_680_000.0, "123456789012345680000"),
+        ] {
+            assert_eq!(double(value), text);
+        }
     }
 
     #[test]
