@@ -30,11 +30,6 @@ impl Budget {
         Self::new(usize::try_from(share).unwrap_or(usize::MAX))
     }
 
-    /// All bytes that there are, taken or not.
-    pub fn limit(&self) -> usize {
-        self.limit
-    }
-
     /// Bytes that requests hold now.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
