@@ -2,13 +2,12 @@
 
 use super::ConfigArgs;
 use super::run::{build, runtime};
-use crate::collector;
 
 pub(super) fn execute(args: &ConfigArgs) -> anyhow::Result<()> {
-    let config = runtime(1)?.block_on(async {
-        let (_, config) = build(args, 1, false).await?;
-        anyhow::Ok(config)
+    let shown = runtime(1)?.block_on(async {
+        let (graph, config) = build(args, 1, false).await?;
+        anyhow::Ok(graph.describe(&config))
     })?;
-    print!("{}", collector::describe(&config));
+    print!("{shown}");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The collector's life: `Config` becomes a `Graph`, which cannot be invalid,
 //! and a `Graph` becomes `Running`, which ends in a drain.
 
+mod describe;
 mod listeners;
 mod telemetry;
 
@@ -9,11 +10,12 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use crate::component::{Consumer, Extensions, Id, Processor};
+use crate::component::{Consumer, Delivery, Exporter, Extensions, Id, OpenError, Processor, StoragePlace};
 use crate::config::{Component, ComponentId, Config, Problem, Problems, Reference, Secrets};
-use crate::exporter::{Batching, BatchingSettings, Drain};
+use crate::exporter::{Batching, BatchingSettings, Drain, abandoned};
 use crate::extension::health_check::{self, Health, Stage};
 use crate::extension::memory_limiter::{Limiter, MemoryLimiter};
 use crate::extension::{Overview, PipelineOverview, zpages};
@@ -28,12 +30,16 @@ use crate::transport::tls::TlsError;
 
 use telemetry::{Push, Reader};
 
+pub use describe::delivery;
 pub use telemetry::TelemetrySettings;
 
 /// Everything that the config asks for, built and checked, with no port open.
 pub struct Graph {
     receivers: Vec<(Id, OtlpReceiver, Arc<dyn Consumer>)>,
     extensions: Vec<(Id, ExtensionSettings)>,
+    exporters: Vec<(Id, Arc<dyn Exporter>)>,
+    /// Where queues are kept.
+    storages: Vec<StoragePlace>,
     overview: Overview,
     metrics: Arc<Metrics>,
     telemetry: TelemetrySettings,
@@ -69,6 +75,7 @@ impl Graph {
                 Err(problem) => problems.error(problem),
             }
         }
+        let storages = extensions.storages().cloned().collect();
         let parts = load_processors(config, &mut blueprint, problems);
         // By receivers and connectors. What connectors lead to is built before them.
         let mut feeds: HashMap<&ComponentId, Vec<Arc<Pipeline>>> = HashMap::new();
@@ -76,7 +83,7 @@ impl Graph {
             let processors = steps(pipeline, &parts, &metrics, workers, problems).await;
             let batching = batching_of(pipeline, &parts, problems);
             let named = pipeline.exporters.iter().filter_map(|reference| exporters.get_key_value(&reference.id));
-            let exporters = named.map(|(id, exporter)| match batching {
+            let behind_batches = named.map(|(id, exporter)| match batching {
                 None => Arc::clone(exporter),
                 Some((by, settings)) => {
                     let (counters, told) = (metrics.exporter(&id.to_string()), metrics.batch(&by.to_string()));
@@ -84,14 +91,14 @@ impl Graph {
                     Arc::new(Batching::new(settings.clone(), exporter, counters, Some(told), drained.clone()))
                 }
             });
-            let exporters = exporters.collect();
+            let behind_batches = behind_batches.collect();
             let behind = |reference: &Reference| {
                 let is_connector = config.connectors.iter().any(|connector| connector.id == reference.id);
                 let pipelines = feeds.get(&reference.id).filter(|_| is_connector)?;
                 Some(Arc::new(FanOut(pipelines.clone())) as Arc<dyn Consumer>)
             };
             let next = pipeline.exporters.iter().filter_map(behind).collect();
-            let built = Arc::new(Pipeline { processors, exporters, next });
+            let built = Arc::new(Pipeline { processors, exporters: behind_batches, next });
             for reference in &pipeline.receivers {
                 feeds.entry(&reference.id).or_default().push(Arc::clone(&built));
             }
@@ -121,14 +128,17 @@ impl Graph {
         for port in extensions.iter_mut().flat_map(|(_, settings)| settings.ports()) {
             port.load().unwrap_or_else(|problem| problems.error(problem));
         }
-        let overview = overview(config, &metrics);
-        (!problems.has_errors()).then_some(Self { receivers, extensions, overview, metrics, telemetry, drain })
+        let overview = overview(config, &exporters, &metrics);
+        let exporters = exporters.into_iter().map(|(id, exporter)| (id.to_string().into(), exporter)).collect();
+        let graph = Self { receivers, extensions, exporters, storages, overview, metrics, telemetry, drain };
+        (!problems.has_errors()).then_some(graph)
     }
 
     /// Opens all ports, then begins to receive.
     pub async fn start(self) -> Result<Running, StartError> {
-        let Self { receivers, extensions, overview, metrics, telemetry, drain } = self;
+        let Self { receivers, extensions, exporters, storages, overview, metrics, telemetry, drain } = self;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "Starting vespid...");
+        open_exporters(&exporters, &storages).await?;
         let health = Health::new();
         let overview = Arc::new(overview);
         let mut pages = vec![];
@@ -150,6 +160,7 @@ impl Graph {
                 ExtensionSettings::Pprof
                 | ExtensionSettings::BasicAuth(_)
                 | ExtensionSettings::BearerToken(_)
+                | ExtensionSettings::FileStorage(_)
                 | ExtensionSettings::HeadersSetter(_)
                 | ExtensionSettings::MemoryLimiter(_) => {}
             }
@@ -170,8 +181,28 @@ impl Graph {
             bound.into_iter().flat_map(|(receiver, consumer)| receiver.serve(&consumer, &metrics, &budget)).collect();
         health.set(Stage::Ready);
         tracing::info!("Everything is ready. Begin running and processing data.");
-        Ok(Running { servers, pages, pushes, health, metrics, drain })
+        Ok(Running { servers, exporters, pages, pushes, health, metrics, drain })
     }
+}
+
+/// Opens the queues: what they hold begins to be sent.
+async fn open_exporters(exporters: &[(Id, Arc<dyn Exporter>)], storages: &[StoragePlace]) -> Result<(), StartError> {
+    for (id, exporter) in exporters {
+        let failed = |source| StartError::Open { what: format!("exporters.{id}.sending_queue"), source };
+        exporter.open().await.map_err(failed)?;
+    }
+    let on_disk = |(_, exporter): &&(Id, Arc<dyn Exporter>)| matches!(exporter.delivery(), Delivery::Synced(_));
+    for place in storages {
+        let kept = exporters.iter().filter(on_disk).map(|(id, _)| &**id);
+        for folder in abandoned(&place.directory, kept) {
+            let (extension, folder) = (&place.id, folder.display());
+            tracing::warn!(
+                extension, %folder,
+                "a queue is kept here whose exporter this config does not have: it stays until the exporter is back"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Serves the metrics, and pushes them.
@@ -204,18 +235,25 @@ async fn bind(what: &str, endpoint: &str) -> Result<Listener, StartError> {
 pub enum StartError {
     #[error("{what}: `{endpoint}` cannot be listened on: {source}")]
     Bind { what: String, endpoint: String, source: std::io::Error },
+    #[error("{what}: {source}")]
+    Open { what: String, source: OpenError },
     #[error("service.telemetry.metrics: the metrics cannot be pushed")]
     Push(#[from] TlsError),
 }
 
 /// What the pages tell of the config.
-fn overview(config: &Config, metrics: &Arc<Metrics>) -> Overview {
+fn overview(config: &Config, exporters: &HashMap<ComponentId, Arc<dyn Exporter>>, metrics: &Arc<Metrics>) -> Overview {
     let ids = |references: &[crate::config::Reference]| references.iter().map(|it| it.id.to_string()).collect();
     let pipelines = config.service.pipelines.iter().map(|pipeline| PipelineOverview {
         id: pipeline.id.to_string(),
         receivers: ids(&pipeline.receivers),
         processors: ids(&pipeline.processors),
         exporters: ids(&pipeline.exporters),
+        deliveries: pipeline
+            .exporters
+            .iter()
+            .filter_map(|reference| Some((reference.id.to_string(), exporters.get(&reference.id)?.delivery())))
+            .collect(),
     });
     // What JSON cannot say is null on a page.
     let printed = config.merged(Secrets::Hidden).to_json("", &Problems::new());
@@ -357,6 +395,7 @@ const LAST_PUSH: Duration = Duration::from_secs(5);
 /// A collector that takes spans.
 pub struct Running {
     servers: Vec<Server>,
+    exporters: Vec<(Id, Arc<dyn Exporter>)>,
     pages: Vec<Server>,
     pushes: Vec<Push>,
     health: Health,
@@ -371,9 +410,15 @@ impl Running {
         tracing::info!(?grace, "shutting down: no more spans are accepted");
         self.health.set(Stage::Stopping);
         self.drain.send_replace(true);
-        let drained = futures_util::future::join_all(self.servers.into_iter().map(Server::drain));
+        let exporters = self.exporters;
+        let drained = async {
+            join_all(self.servers.into_iter().map(Server::drain)).await;
+            // From here on nothing comes.
+            join_all(exporters.iter().map(|(_, exporter)| exporter.drain())).await;
+        };
         let in_time = tokio::time::timeout(grace, drained).await.is_ok();
-        let pushed = futures_util::future::join_all(self.pushes.into_iter().map(Push::finish));
+        join_all(exporters.iter().map(|(_, exporter)| exporter.close())).await;
+        let pushed = join_all(self.pushes.into_iter().map(Push::finish));
         if tokio::time::timeout(LAST_PUSH, pushed).await.is_err() {
             tracing::warn!("the collector's own metrics were not pushed a last time");
         }
@@ -388,27 +433,4 @@ impl Running {
         }
         drop(self.pages);
     }
-}
-
-/// How the pipelines are built, for `validate` to show.
-pub fn describe(config: &Config) -> String {
-    let mut out = String::new();
-    for pipeline in &config.service.pipelines {
-        let names = |references: &[crate::config::Reference]| -> String {
-            references.iter().map(|reference| reference.id.to_string()).collect::<Vec<_>>().join(", ")
-        };
-        // Batches are made behind all other processors.
-        let (batches, processors): (Vec<_>, Vec<_>) =
-            pipeline.processors.iter().partition(|it| it.id.kind.as_str() == "batch");
-        let steps = processors.into_iter().chain(batches.last().copied());
-        let steps: String = steps.map(|it| format!(" → {}", it.id)).collect();
-        let merged = if batches.is_empty() { "" } else { " of its request, whatever batch they went in" };
-        out.push_str(&format!(
-            "{}: {}{steps} → {}; a sender gets its OK when every exporter's destination has the spans{merged}\n",
-            pipeline.id,
-            names(&pipeline.receivers),
-            names(&pipeline.exporters),
-        ));
-    }
-    out
 }

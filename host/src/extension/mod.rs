@@ -2,6 +2,7 @@
 
 pub mod basic_auth;
 pub mod bearer_token;
+pub mod file_storage;
 pub mod headers_setter;
 pub mod health_check;
 mod health_grpc;
@@ -21,6 +22,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use crate::component::Delivery;
 use crate::config::{Problem, Section};
 use crate::telemetry::Metrics;
 use crate::transport::body::Ready;
@@ -43,6 +45,8 @@ pub struct PipelineOverview {
     pub receivers: Vec<String>,
     pub processors: Vec<String>,
     pub exporters: Vec<String>,
+    /// What the `Ok` of each exporter means that is no connector.
+    pub deliveries: Vec<(String, Delivery)>,
 }
 
 impl PipelineOverview {
