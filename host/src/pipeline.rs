@@ -2,22 +2,49 @@
 //! that a connector leads to. Its answer is `Ok` once each destination has every
 //! span that the processors let through.
 
+mod repeats;
+
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 
 use crate::component::{BoxFuture, ConsumeError, Consumer, Exporter, Outcome, Processor};
-use crate::traces::Batch;
+use crate::traces::{Batch, Parcel};
+
+use repeats::Ledger;
+pub use repeats::Repeats;
 
 pub struct Pipeline {
     pub processors: Vec<Box<dyn Processor>>,
-    pub exporters: Vec<Arc<dyn Exporter>>,
+    pub exporters: Vec<Destination>,
     /// What connectors lead to.
-    pub next: Vec<Arc<dyn Consumer>>,
+    pub next: Vec<Arc<FanOut>>,
+}
+
+/// An exporter of a pipeline.
+pub struct Destination {
+    pub exporter: Arc<dyn Exporter>,
+    /// What it is remembered by.
+    pub number: u32,
+}
+
+impl Destination {
+    /// Exports what it does not have yet.
+    async fn send(&self, parcel: Parcel, ledger: Option<&Ledger<'_>>) -> Answer {
+        let Some(ledger) = ledger else { return self.exporter.export(parcel).await };
+        if ledger.has(self.number, &parcel) {
+            return Ok(Outcome::default());
+        }
+        let answer = self.exporter.export(parcel.clone()).await;
+        if answer.is_ok() {
+            ledger.took(self.number, parcel);
+        }
+        answer
+    }
 }
 
 impl Pipeline {
-    async fn run(&self, mut batch: Batch) -> Answer {
+    async fn run(&self, mut batch: Batch, ledger: Option<&Ledger<'_>>) -> Answer {
         for processor in &self.processors {
             batch = processor.process(batch).await?;
         }
@@ -25,33 +52,49 @@ impl Pipeline {
             return Ok(Outcome::default());
         }
         match (self.exporters.is_empty(), self.next.as_slice()) {
-            (_, []) => self.export(batch).await,
-            (true, [next]) => next.consume(batch).await,
-            (true, _) => self.hand_on(&batch).await,
+            (_, []) => self.export(batch, ledger).await,
+            (true, [next]) => next.deliver(batch, ledger).await,
+            (true, _) => self.hand_on(&batch, ledger).await,
             // A batch goes on as it is, edits and index included, and shares its bytes.
             (false, _) => {
-                let (handed_on, exported) = tokio::join!(self.hand_on(&batch), self.export(batch.clone()));
+                let (handed_on, exported) =
+                    tokio::join!(self.hand_on(&batch, ledger), self.export(batch.clone(), ledger));
                 join(vec![handed_on, exported], Outcome::beside)
             }
         }
     }
 
-    async fn export(&self, batch: Batch) -> Answer {
+    async fn export(&self, batch: Batch, ledger: Option<&Ledger<'_>>) -> Answer {
         let mut parcels = batch.finish();
-        if let ([exporter], 1) = (self.exporters.as_slice(), parcels.len())
+        if let ([destination], 1) = (self.exporters.as_slice(), parcels.len())
             && let Some(parcel) = parcels.pop()
         {
-            return exporter.export(parcel).await;
+            return destination.send(parcel, ledger).await;
         }
         let everywhere = parcels.iter().map(async |parcel| {
-            let sends = self.exporters.iter().map(|to| to.export(parcel.clone()));
+            let sends = self.exporters.iter().map(|to| to.send(parcel.clone(), ledger));
             join(join_all(sends).await, Outcome::beside)
         });
         join(join_all(everywhere).await, Outcome::and)
     }
 
-    async fn hand_on(&self, batch: &Batch) -> Answer {
-        join(join_all(self.next.iter().map(|next| next.consume(batch.clone()))).await, Outcome::beside)
+    async fn hand_on(&self, batch: &Batch, ledger: Option<&Ledger<'_>>) -> Answer {
+        join(join_all(self.next.iter().map(|next| next.deliver(batch.clone(), ledger))).await, Outcome::beside)
+    }
+
+    fn looks_inside(&self) -> bool {
+        self.processors.iter().any(|processor| processor.looks_inside())
+            || self.next.iter().any(|next| next.looks_inside())
+    }
+
+    fn has_processors(&self) -> bool {
+        let behind = |next: &Arc<FanOut>| next.pipelines.iter().any(|pipeline| pipeline.has_processors());
+        !self.processors.is_empty() || self.next.iter().any(behind)
+    }
+
+    /// Destinations that a batch comes to.
+    fn destinations(&self) -> usize {
+        self.exporters.len() + self.next.iter().map(|next| next.destinations).sum::<usize>()
     }
 }
 
@@ -67,33 +110,48 @@ fn join(answers: Vec<Answer>, both: impl Fn(Outcome, Outcome) -> Outcome) -> Ans
     joined.unwrap_or_else(|| Ok(Outcome::default()))
 }
 
-impl Consumer for Pipeline {
-    fn consume(&self, batch: Batch) -> BoxFuture<'_, Answer> {
-        Box::pin(self.run(batch))
-    }
-
-    fn looks_inside(&self) -> bool {
-        self.processors.iter().any(|processor| processor.looks_inside())
-            || self.next.iter().any(|next| next.looks_inside())
-    }
+/// What a receiver or a connector feeds: all the pipelines that name it.
+pub struct FanOut {
+    pipelines: Vec<Arc<Pipeline>>,
+    repeats: Arc<Repeats>,
+    destinations: usize,
+    /// Whether a part of a request can be taken and another one not: one of several
+    /// destinations, or of several tenants that a processor made.
+    can_differ: bool,
 }
 
-/// What a receiver or a connector feeds: all the pipelines that name it.
-pub struct FanOut(pub Vec<Arc<Pipeline>>);
+impl FanOut {
+    pub fn new(pipelines: Vec<Arc<Pipeline>>, repeats: Arc<Repeats>) -> Self {
+        let destinations = pipelines.iter().map(|pipeline| pipeline.destinations()).sum();
+        let can_differ = destinations > 1 || pipelines.iter().any(|pipeline| pipeline.has_processors());
+        Self { pipelines, repeats, destinations, can_differ }
+    }
 
-impl Consumer for FanOut {
-    fn consume(&self, batch: Batch) -> BoxFuture<'_, Answer> {
-        match self.0.as_slice() {
-            [pipeline] => pipeline.consume(batch),
+    fn deliver<'a>(&'a self, batch: Batch, ledger: Option<&'a Ledger<'a>>) -> BoxFuture<'a, Answer> {
+        match self.pipelines.as_slice() {
+            [pipeline] => Box::pin(pipeline.run(batch, ledger)),
             pipelines => Box::pin(async move {
-                let all = pipelines.iter().map(|pipeline| pipeline.consume(batch.clone()));
+                let all = pipelines.iter().map(|pipeline| pipeline.run(batch.clone(), ledger));
                 join(join_all(all).await, Outcome::beside)
             }),
         }
     }
 
+    async fn deliver_to_many(&self, batch: Batch) -> Answer {
+        let ledger = Ledger::new(&self.repeats);
+        let answer = self.deliver(batch, Some(&ledger)).await;
+        ledger.close(&answer);
+        answer
+    }
+}
+
+impl Consumer for FanOut {
+    fn consume(&self, batch: Batch) -> BoxFuture<'_, Answer> {
+        if self.can_differ { Box::pin(self.deliver_to_many(batch)) } else { self.deliver(batch, None) }
+    }
+
     fn looks_inside(&self) -> bool {
-        self.0.iter().any(|pipeline| pipeline.looks_inside())
+        self.pipelines.iter().any(|pipeline| pipeline.looks_inside())
     }
 }
 

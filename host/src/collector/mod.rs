@@ -19,7 +19,7 @@ use crate::exporter::{Batching, BatchingSettings, Drain, abandoned};
 use crate::extension::health_check::{self, Health, Stage};
 use crate::extension::memory_limiter::{Limiter, MemoryLimiter};
 use crate::extension::{Overview, PipelineOverview, zpages};
-use crate::pipeline::{FanOut, Pipeline};
+use crate::pipeline::{Destination, FanOut, Pipeline, Repeats};
 use crate::plugin::{Clockwork, LoadError, Module};
 use crate::receiver::otlp::{Door, OtlpReceiver, Protocol};
 use crate::registry::{self, Blueprint, ExtensionSettings, ProcessorSettings, ReceiverSettings};
@@ -76,6 +76,7 @@ impl Graph {
             }
         }
         let storages = extensions.storages().cloned().collect();
+        let repeats = Arc::new(Repeats::default());
         let parts = load_processors(config, &mut blueprint, problems);
         // By receivers and connectors. What connectors lead to is built before them.
         let mut feeds: HashMap<&ComponentId, Vec<Arc<Pipeline>>> = HashMap::new();
@@ -91,11 +92,12 @@ impl Graph {
                     Arc::new(Batching::new(settings.clone(), exporter, counters, Some(told), drained.clone()))
                 }
             });
-            let behind_batches = behind_batches.collect();
+            let numbered = |exporter| Destination { exporter, number: repeats.destination() };
+            let behind_batches = behind_batches.map(numbered).collect();
             let behind = |reference: &Reference| {
                 let is_connector = config.connectors.iter().any(|connector| connector.id == reference.id);
                 let pipelines = feeds.get(&reference.id).filter(|_| is_connector)?;
-                Some(Arc::new(FanOut(pipelines.clone())) as Arc<dyn Consumer>)
+                Some(Arc::new(FanOut::new(pipelines.clone(), Arc::clone(&repeats))))
             };
             let next = pipeline.exporters.iter().filter_map(behind).collect();
             let built = Arc::new(Pipeline { processors, exporters: behind_batches, next });
@@ -116,7 +118,10 @@ impl Graph {
                 protocol.as_ref().map(|protocol| door(&path, protocol, &extensions, problems)).unwrap_or_default()
             });
             match OtlpReceiver::new(id.clone(), *settings, doors) {
-                Ok(receiver) => receivers.push((id, receiver, Arc::new(FanOut(pipelines)) as _)),
+                Ok(receiver) => {
+                    let consumer = Arc::new(FanOut::new(pipelines, Arc::clone(&repeats)));
+                    receivers.push((id, receiver, consumer as _));
+                }
                 Err(problem) => problems.error(problem.0.problem(&problem.1)),
             }
         }

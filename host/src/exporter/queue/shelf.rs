@@ -151,11 +151,6 @@ impl Shelf {
         }
     }
 
-    /// Whether it keeps what it has when the process ends.
-    pub fn is_on_disk(&self) -> bool {
-        self.log.is_some()
-    }
-
     /// Whether another exporter goes on with what this one leaves.
     pub fn is_shared(&self) -> bool {
         self.state().users > 1
