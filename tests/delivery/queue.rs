@@ -226,14 +226,14 @@ fn batches_are_made_of_what_is_queued_and_each_request_is_settled_for_itself() {
     let queue = json!({"num_consumers": 1, "batch": batch});
     let setup = || keeping(folder.path()).exporter("otlp", queued(down.address(), queue.clone()));
     let collector = setup().start();
-    for size in [2, 2, 2, 2] {
-        collector.send(&request(spans(size))).expect_ok();
+    for _ in 0..5 {
+        collector.send(&request(spans(2))).expect_ok();
     }
     kill(collector);
     let collector = setup().start();
     collector.send(&request(spans(2))).expect_ok();
     let sink = down.up();
-    wait_for("all spans", || (came(&sink).len() == 10).then_some(()));
+    wait_for("all spans", || (came(&sink).len() == 12).then_some(()));
     assert!(sink.received().iter().all(|it| crate::support::spans::all(&it.request()).len() <= 5));
     collector.wait_for_metric("otelcol_exporter_queue_size", &[], 0);
     let ended = collector.stop();

@@ -415,13 +415,14 @@ impl Running {
         tracing::info!(?grace, "shutting down: no more spans are accepted");
         self.health.set(Stage::Stopping);
         self.drain.send_replace(true);
-        let exporters = self.exporters;
+        let (exporters, mut in_time) = (self.exporters, false);
         let drained = async {
             join_all(self.servers.into_iter().map(Server::drain)).await;
-            // From here on nothing comes.
+            in_time = true;
+            // From here on nothing comes; what queues cannot send now, they tell of by themselves.
             join_all(exporters.iter().map(|(_, exporter)| exporter.drain())).await;
         };
-        let in_time = tokio::time::timeout(grace, drained).await.is_ok();
+        let _ = tokio::time::timeout(grace, drained).await;
         join_all(exporters.iter().map(|(_, exporter)| exporter.close())).await;
         let pushed = join_all(self.pushes.into_iter().map(Push::finish));
         if tokio::time::timeout(LAST_PUSH, pushed).await.is_err() {

@@ -69,8 +69,12 @@ pub(super) fn make_folder(folder: &Path, parents: Option<u32>) -> Result<(), Sto
 pub(super) fn lock(folder: &Path, patience: Duration) -> Result<File, StorageError> {
     let path = folder.join("lock");
     let failed = |error: io::Error| StorageError::of(&path, &error);
-    let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-    let file = open.map_err(failed)?;
+    // Not held open for writing: a disk must be able to turn read-only.
+    let open = || match OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => File::open(&path),
+    };
+    let file = open().map_err(failed)?;
     let began = Instant::now();
     loop {
         match file.try_lock() {
