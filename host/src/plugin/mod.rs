@@ -24,7 +24,7 @@ use thiserror::Error;
 pub use engine::Clockwork;
 pub use guest::Limits;
 pub use pool::Failure;
-pub use settings::{Form, OnError, PluginSettings, Source};
+pub use settings::{OnError, PluginSettings, Source};
 
 use crate::component::{BoxFuture, ConsumeError, Id, Processor, Task};
 use crate::telemetry::{GuestMetrics, LogGate, Metrics, ProcessorMetrics};
