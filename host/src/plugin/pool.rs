@@ -137,7 +137,7 @@ impl Pool {
         guest.phase = Phase::Process;
         guest.edits.clear();
         guest.edit_bytes = 0;
-        guest.patterns.refill();
+        guest.patterns.tidy();
         let Instance { store, bindings, .. } = &mut instance;
         let processor = bindings.vespid_plugin_processor();
         let answer = self.call(store, self.limits.deadline, async |store| processor.call_process(store).await).await;
