@@ -93,8 +93,12 @@ fn hold(patterns: &[String], texts: &[String]) -> Option<usize> {
         taken += 1;
         assert_eq!(compiled.names(), answer.names.unwrap(), "{pattern:?}");
         let (found, replaced) = (answer.found.unwrap(), answer.replaced.unwrap());
+        let stepping = compile(pattern).unwrap().stepping();
         for ((text, found), replaced) in texts.iter().zip(found).zip(replaced) {
-            hold_text(&compiled, text, &found.unwrap_or_default(), &replaced);
+            let found = found.unwrap_or_default();
+            for compiled in [&compiled, &stepping] {
+                hold_text(compiled, text, &found, &replaced);
+            }
         }
     }
     Some(taken)
@@ -104,6 +108,9 @@ fn hold_text(pattern: &Pattern, text: &str, found: &[Vec<i64>], replaced: &str) 
     let context = format!("{:?} in {text:?}", pattern.text());
     let spans: Vec<Span> = found.iter().map(|offsets| (offsets[0] as usize, offsets[1] as usize)).collect();
     assert_eq!(all(pattern, text), spans, "{context}");
+    for prefilter in pattern.prefilter().filter(|_| !found.is_empty()) {
+        assert!(prefilter.find(text.as_bytes(), 0).is_some(), "the prefilter of {context}");
+    }
     let first = unhurried(|budget| pattern.capture(text, budget)).unwrap();
     let groups = |offsets: &Vec<i64>| offsets.iter().map(|&at| usize::try_from(at).ok()).collect::<Vec<_>>();
     assert_eq!(first, found.first().map(groups), "groups of {context}");

@@ -150,7 +150,7 @@ struct Pace {
 
 impl Pace {
     fn of(pattern: &Pattern) -> Self {
-        let every = (STRIDE / pattern.weight()).max(1);
+        let every = (STRIDE / pattern.weight).max(1);
         Self { every, left: every }
     }
 

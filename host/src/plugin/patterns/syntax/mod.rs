@@ -271,14 +271,16 @@ impl<'p> Parser<'p> {
         let start = self.at;
         let outer_flags = self.flags;
         self.step();
-        let number = if self.skip("?P<") || self.skip("?<") {
-            let named = self.at;
-            let (name, _) = self.rest().split_once('>').unwrap_or(("", ""));
-            self.at = named + name.len() + 1;
-            if name.is_empty() || !name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_') {
-                return Err(self.error("a group has no valid name", start, self.at));
+        let number = if self.skip("?<=") || self.skip("?<!") {
+            return Err(self.error("Go and RE2 have no such group", start, self.at));
+        } else if self.skip("?P<") || self.skip("?<") {
+            let name = self.rest().split_once('>').map(|(name, _)| name);
+            self.at = name.map_or(self.pattern.len(), |name| self.at + name.len() + 1);
+            let valid = |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            match name.filter(|name| !name.is_empty()).filter(valid) {
+                Some(name) => self.names.push(name.to_owned()),
+                None => return Err(self.error("a group has no valid name", start, self.at)),
             }
-            self.names.push(name.to_owned());
             Some(self.names.len() as u32 - 1)
         } else if self.skip("?") {
             if self.set_flags(start)? {
