@@ -48,6 +48,9 @@ pub enum GuestFault {
          let it match less, search shorter texts, or raise `limits.deadline`"
     )]
     Searched { pattern: String, deadline: Duration },
+    /// Not seen by anybody: the search is begun anew.
+    #[error("a search takes long")]
+    Impatient,
     #[error("the pattern `{pattern}` matched {length} bytes, too many to look for its groups; let it match less")]
     LongMatch { pattern: String, length: usize },
     #[error("the pattern `{pattern}` is too large to be looked for in a text that long; split it in several")]

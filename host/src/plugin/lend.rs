@@ -3,6 +3,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
+
 use super::bindings::vespid::plugin::types::{
     BooleanColumn, Captures, ChangedColumn, DoubleColumn, Found, IntColumn, KeyValue, Label, LogLevel,
     Owner as WitOwner, Packed, PackedColumn, TextColumn, Value,
@@ -346,76 +349,81 @@ impl patterns::Host for Guest {
 
     fn find_matches(&mut self, of: WitOwner, patterns: Vec<u32>) -> Result<Vec<PackedColumn>> {
         let owner = owner(of);
-        let (index, search) = self.search("patterns.find-matches", &patterns)?;
-        let mut matching = vec![];
-        for spot in search.spots(index, owner) {
-            if search.matches(index.text_at(&spot), spot.found_by)? {
-                matching.push(spot);
+        let columns = self.search("patterns.find-matches", &patterns, |index, search| {
+            let mut matching = vec![];
+            for spot in search.spots(index, owner) {
+                if search.matches(index.text_at(&spot), spot.found_by)? {
+                    matching.push(spot);
+                }
             }
-        }
-        Ok(index.columns_of(matching.into_iter()).into_iter().map(packed_column).collect())
+            Ok(index.columns_of(matching.into_iter()))
+        })?;
+        Ok(columns.into_iter().map(packed_column).collect())
     }
 
     fn match_texts(&mut self, patterns: Vec<u32>, texts: Packed) -> Result<Vec<u8>> {
         let call = "patterns.match-texts";
         check_packed(call, &texts)?;
-        let (_, search) = self.search(call, &patterns)?;
-        let each = search.each(&texts.data, &texts.ends);
-        Ok(each.map(|(text, which)| search.matches(text, which).map(u8::from)).collect::<FaultOr<_>>()?)
+        self.search(call, &patterns, |_, search| {
+            let each = search.each(&texts.data, &texts.ends);
+            each.map(|(text, which)| search.matches(text, which).map(u8::from)).collect()
+        })
     }
 
     fn find_in_texts(&mut self, pattern: u32, texts: Packed) -> Result<Vec<Found>> {
-        let call = "patterns.find-in-texts";
+        let (call, limit) = ("patterns.find-in-texts", self.limits.memory);
         check_packed(call, &texts)?;
-        let (_, search) = self.search(call, &[pattern])?;
-        let limit = self.limits.memory;
-        let mut found = vec![];
-        for (number, (text, which)) in (0..).zip(search.each(&texts.data, &texts.ends)) {
-            search.find(text, which, |start, end| {
-                found.push(Found { text: number, start: start as u32, end: end as u32 });
-                lends(found.len() * size_of::<Found>(), limit)
-            })?;
-        }
-        Ok(found)
+        self.search(call, &[pattern], |_, search| {
+            let mut found = vec![];
+            for (number, (text, which)) in (0..).zip(search.each(&texts.data, &texts.ends)) {
+                search.find(text, which, |start, end| {
+                    found.push(Found { text: number, start: start as u32, end: end as u32 });
+                    lends(found.len() * size_of::<Found>(), limit)
+                })?;
+            }
+            Ok(found)
+        })
     }
 
     fn capture_in_texts(&mut self, pattern: u32, texts: Packed) -> Result<Captures> {
-        let call = "patterns.capture-in-texts";
+        let (call, limit) = ("patterns.capture-in-texts", self.limits.memory);
         check_packed(call, &texts)?;
-        let (_, search) = self.search(call, &[pattern])?;
-        let mut captures = Captures { texts: vec![], offsets: vec![] };
-        for (number, (text, which)) in (0..).zip(search.each(&texts.data, &texts.ends)) {
-            if search.capture(text, which, &mut captures.offsets)? {
-                captures.texts.push(number);
+        self.search(call, &[pattern], |_, search| {
+            let mut captures = Captures { texts: vec![], offsets: vec![] };
+            for (number, (text, which)) in (0..).zip(search.each(&texts.data, &texts.ends)) {
+                if search.capture(text, which, &mut captures.offsets)? {
+                    captures.texts.push(number);
+                }
+                lends(captures.offsets.len() * size_of::<u32>(), limit)?;
             }
-            lends(captures.offsets.len() * size_of::<u32>(), self.limits.memory)?;
-        }
-        Ok(captures)
+            Ok(captures)
+        })
     }
 
     fn replace_in_texts(&mut self, patterns: Vec<u32>, texts: Packed, replacement: String) -> Result<Packed> {
-        let call = "patterns.replace-in-texts";
+        let (call, limit) = ("patterns.replace-in-texts", self.limits.memory);
         check_packed(call, &texts)?;
-        let (_, search) = self.search(call, &patterns)?;
-        let limit = self.limits.memory;
-        let mut out = Packed { data: vec![], ends: vec![] };
-        for (text, which) in search.each(&texts.data, &texts.ends) {
-            let replaced = search.replace(text, which, &replacement, limit)?;
-            out.data.extend_from_slice(replaced.as_deref().unwrap_or(text).as_bytes());
-            lends(out.data.len(), limit)?;
-            out.ends.push(out.data.len() as u32);
-        }
-        Ok(out)
+        self.search(call, &patterns, |_, search| {
+            let mut out = Packed { data: vec![], ends: vec![] };
+            for (text, which) in search.each(&texts.data, &texts.ends) {
+                let replaced = search.replace(text, which, &replacement, limit)?;
+                out.data.extend_from_slice(replaced.as_deref().unwrap_or(text).as_bytes());
+                lends(out.data.len(), limit)?;
+                out.ends.push(out.data.len() as u32);
+            }
+            Ok(out)
+        })
     }
 
     fn replace_matches(&mut self, of: WitOwner, patterns: Vec<u32>, replacement: String) -> Result<Vec<ChangedColumn>> {
-        let (call, owner) = ("patterns.replace-matches", owner(of));
-        let (index, search) = self.search(call, &patterns)?;
-        let (limit, mut bytes) = (self.limits.memory, 0);
-        let (edit, changed) = index.rewrites(owner, search.spots(index, owner), |spot| -> FaultOr<_> {
-            let replaced = search.replace(index.text_at(spot), spot.found_by, &replacement, limit)?;
-            bytes += replaced.as_ref().map_or(0, String::len);
-            if bytes > limit { Err(GuestFault::Edits { bytes, limit }) } else { Ok(replaced) }
+        let (call, owner, limit) = ("patterns.replace-matches", owner(of), self.limits.memory);
+        let (edit, changed) = self.search(call, &patterns, |index, search| {
+            let mut bytes = 0;
+            index.rewrites(owner, search.spots(index, owner), |spot| {
+                let replaced = search.replace(index.text_at(spot), spot.found_by, &replacement, limit)?;
+                bytes += replaced.as_ref().map_or(0, String::len);
+                if bytes > limit { Err(GuestFault::Edits { bytes, limit }) } else { Ok(replaced) }
+            })
         })?;
         let changed = changed.into_iter().map(|it| ChangedColumn { key: it.key, rows: it.rows }).collect();
         self.edit(call, edit)?;
@@ -438,9 +446,26 @@ impl Guest {
         }
     }
 
-    fn search(&self, call: &'static str, patterns: &[u32]) -> Result<(&traces::Index, Search<'_>)> {
-        let budget = Budget::new(&self.meter, self.deadline);
-        Ok((self.index(call)?, self.patterns.search(patterns, budget)?))
+    /// Searches the batch, or texts of the guest's own. A search that turns out to
+    /// be long is begun anew where this worker's other tasks need not wait for it.
+    fn search<R>(
+        &self,
+        call: &'static str,
+        patterns: &[u32],
+        search: impl Fn(&traces::Index, &Search<'_>) -> FaultOr<R>,
+    ) -> Result<R> {
+        let index = self.index(call)?;
+        let within = |budget: Budget<'_>| search(index, &self.patterns.search(patterns, budget)?);
+        let budget = || Budget::new(&self.meter, self.deadline);
+        // Only a runtime of several workers can give its other tasks to another thread.
+        let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+        if !flavor.is_ok_and(|flavor| flavor == RuntimeFlavor::MultiThread) {
+            return Ok(within(budget())?);
+        }
+        match within(budget().impatient()) {
+            Err(GuestFault::Impatient) => Ok(block_in_place(|| within(budget()))?),
+            done => Ok(done?),
+        }
     }
 }
 

@@ -95,9 +95,8 @@ impl Index {
         let mut at = 0;
         while let Some(hit) = finder(&self.wire, at) {
             // The tables are in the order of the wire.
-            let place = attributes.last(table.len(), |at| {
-                table.get(at).is_some_and(|attribute| attribute.start as usize <= hit.start)
-            });
+            let place = attributes
+                .last(table.len(), |at| table.get(at).is_some_and(|attribute| attribute.start as usize <= hit.start));
             let held = place.and_then(|place| Some((place, table.get(place)?)));
             match held.filter(|(_, attribute)| hit.start < attribute.end as usize) {
                 Some((place, attribute)) if is_within(&hit, attribute) => {

@@ -51,7 +51,8 @@ impl Pattern {
         let Syntax { tree, names } = syntax;
         let config = Regex::config().nfa_size_limit(Some(COMPILED_LIMIT)).hybrid_cache_capacity(CACHE_CAPACITY);
         let regex = Regex::builder().configure(config).build_from_hir(&tree);
-        let regex = regex.map_err(|error| if error.size_limit().is_some() { too_large() } else { error.to_string() })?;
+        let regex =
+            regex.map_err(|error| if error.size_limit().is_some() { too_large() } else { error.to_string() })?;
         let automaton = automaton(&tree, false).ok_or_else(too_large)?;
         Ok(Self {
             text: pattern.to_owned(),

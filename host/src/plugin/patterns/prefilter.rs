@@ -217,9 +217,9 @@ impl Needs {
                 all.chance += more.chance;
                 (all.texts.len() <= NEEDLES).then_some(all)
             });
-            run = run.zip(of_branch.run).map(|(one, other)| {
-                Run::of(one.bytes.union(&other.bytes), one.length.min(other.length))
-            });
+            run = run
+                .zip(of_branch.run)
+                .map(|(one, other)| Run::of(one.bytes.union(&other.bytes), one.length.min(other.length)));
         }
         self.take(needles, run);
     }

@@ -13,27 +13,42 @@ use crate::traces::{FINDERS, Index, Owner, Spot};
 /// 3 ms at worst and usually less than a tenth of that.
 const STEPS_PER_LOOK: usize = 1 << 20;
 
+/// How long a search may hold up the other tasks of its worker, as long as the
+/// guest itself may between two ticks of the clock.
+const PATIENCE: Duration = Duration::from_millis(5);
+
 /// Bounds the searches of one call by the call's deadline.
 pub struct Budget<'a> {
     meter: &'a Meter,
     deadline: Duration,
+    /// When an impatient search is given up.
+    patience: Duration,
     /// Since the last look at the clock.
     steps: Cell<usize>,
 }
 
 impl<'a> Budget<'a> {
     pub fn new(meter: &'a Meter, deadline: Duration) -> Self {
-        Self { meter, deadline, steps: Cell::new(0) }
+        Self { meter, deadline, patience: Duration::MAX, steps: Cell::new(0) }
+    }
+
+    /// Ends a search that takes long with `GuestFault::Impatient`.
+    pub fn impatient(self) -> Self {
+        Self { patience: self.meter.running() + PATIENCE, ..self }
     }
 
     /// Counts what is about to be done, and says so where the time is over.
     pub(super) fn spend(&self, pattern: &Pattern, steps: usize) -> Result<(), GuestFault> {
         let steps = self.steps.get().saturating_add(steps);
         self.steps.set(if steps < STEPS_PER_LOOK { steps } else { 0 });
-        if steps < STEPS_PER_LOOK || self.meter.running() <= self.deadline {
+        if steps < STEPS_PER_LOOK {
             return Ok(());
         }
-        Err(GuestFault::Searched { pattern: pattern.text().to_owned(), deadline: self.deadline })
+        let ran = self.meter.running();
+        if ran > self.deadline {
+            return Err(GuestFault::Searched { pattern: pattern.text().to_owned(), deadline: self.deadline });
+        }
+        if ran > self.patience { Err(GuestFault::Impatient) } else { Ok(()) }
     }
 }
 
@@ -88,9 +103,10 @@ impl<'a> Search<'a> {
 
     /// The patterns that may match, if `which` of them may; those beyond its bits always may.
     fn among(&self, which: Which) -> impl Iterator<Item = (&'a Pattern, bool)> {
-        self.patterns.iter().enumerate().map(move |(at, pattern)| {
-            (*pattern, which.checked_shr(at as u32).is_none_or(|bits| bits & 1 == 1))
-        })
+        self.patterns
+            .iter()
+            .enumerate()
+            .map(move |(at, pattern)| (*pattern, which.checked_shr(at as u32).is_none_or(|bits| bits & 1 == 1)))
     }
 
     /// Whether any of `which` patterns matches.

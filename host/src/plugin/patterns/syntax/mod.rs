@@ -45,8 +45,15 @@ impl std::error::Error for SyntaxError {}
 type Result<T> = std::result::Result<T, SyntaxError>;
 
 pub fn parse(pattern: &str) -> Result<Syntax> {
-    Parser { pattern, at: 0, flags: Flags::default(), names: vec![String::new()], open: vec![], level: Level::default() }
-        .run()
+    Parser {
+        pattern,
+        at: 0,
+        flags: Flags::default(),
+        names: vec![String::new()],
+        open: vec![],
+        level: Level::default(),
+    }
+    .run()
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -125,7 +132,8 @@ impl<'p> Parser<'p> {
                 }
                 '*' | '+' | '?' => {
                     self.step();
-                    let counts = Counts { min: u32::from(next == '+'), max: (next == '?').then_some(1), written: false };
+                    let counts =
+                        Counts { min: u32::from(next == '+'), max: (next == '?').then_some(1), written: false };
                     self.repeat(start, before, counts)?;
                     repetition = Some(before.unwrap_or(start));
                 }
