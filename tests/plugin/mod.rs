@@ -2,4 +2,5 @@
 
 mod bundled;
 mod edits;
+mod patterns;
 mod reads;
