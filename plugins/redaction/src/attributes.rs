@@ -8,7 +8,6 @@ use crate::Redaction;
 use crate::databases::{SYSTEM_KEYS, System};
 use crate::keys::Fate;
 use crate::sanitize::{self, Dialect};
-use crate::show;
 use crate::summary::{Deed, Summary};
 
 /// The values of one key that have to be looked at: rows and numbers of texts.
@@ -181,7 +180,7 @@ impl Redaction {
                 _ => batch.attribute(of, row, key),
             };
             let Some(value) = value else { continue };
-            cells.push((row, texts.push(&show::text_of(value))));
+            cells.push((row, texts.push(&shared::text::of(&value))));
         }
     }
 
