@@ -15,7 +15,7 @@ pub(crate) fn read<C: DeserializeOwned>(text: &str) -> Result<C, Rejection> {
     let mut json = serde_json::Deserializer::from_str(text);
     let config = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        let error = without_place(&error.inner().to_string());
+        let error = in_yaml_words(&without_place(&error.inner().to_string()));
         let (message, hint) = with_hint(&error);
         let rejection = match path.as_str() {
             "." => Rejection::new(message),
@@ -36,6 +36,17 @@ fn without_place(error: &str) -> String {
         }
         _ => error.to_owned(),
     }
+}
+
+/// A list and a mapping by the names that they have in YAML.
+fn in_yaml_words(error: &str) -> String {
+    let words = [
+        ("invalid type: map,", "invalid type: a mapping,"),
+        ("invalid type: sequence,", "invalid type: a list,"),
+        ("invalid type: null,", "invalid type: nothing,"),
+        ("expected a sequence", "expected a list"),
+    ];
+    words.into_iter().fold(error.to_owned(), |error, (from, to)| error.replace(from, to))
 }
 
 /// "unknown field `kee`, expected `key` or `value`" in the collector's own words.

@@ -17,7 +17,7 @@ use crate::{configured, text};
 
 /// One action, as it is written.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping with `key` and `action`")]
 pub struct ActionConfig {
     key: Option<String>,
     action: Option<String>,

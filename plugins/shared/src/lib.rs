@@ -5,8 +5,11 @@
 
 pub mod actions;
 pub mod convert;
+mod list;
 pub mod matching;
 pub mod text;
+
+pub use list::TextList;
 
 use serde_json::Value as Json;
 use vespid_plugin::Value;

@@ -5,38 +5,44 @@ use serde_json::Value as Json;
 use vespid_plugin::patterns::match_texts;
 use vespid_plugin::{Batch, Owner, Pattern, Rejection, SpanKind, Texts, Value};
 
-use crate::{configured, text};
+use crate::{TextList, configured, text};
 
 /// What spans have to be like. All that is given has to hold.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping with `match_type`")]
 pub struct MatchProperties {
     match_type: Option<String>,
-    #[allow(dead_code)]
     regexp: Option<RegexpConfig>,
-    services: Option<Vec<String>>,
-    span_names: Option<Vec<String>>,
-    span_kinds: Option<Vec<String>>,
+    #[serde(default)]
+    services: TextList,
+    #[serde(default)]
+    span_names: TextList,
+    #[serde(default)]
+    span_kinds: TextList,
     attributes: Option<Vec<AttributeConfig>>,
     resources: Option<Vec<AttributeConfig>>,
     libraries: Option<Vec<LibraryConfig>>,
-    log_bodies: Option<Vec<String>>,
-    log_severity_texts: Option<Vec<String>>,
+    #[serde(default)]
+    log_bodies: TextList,
+    #[serde(default)]
+    log_severity_texts: TextList,
     log_severity_number: Option<Json>,
-    metric_names: Option<Vec<String>>,
+    #[serde(default)]
+    metric_names: TextList,
 }
 
 /// Settings of a cache that is not needed here.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 struct RegexpConfig {
-    cacheenabled: Option<bool>,
-    cachemaxnumentries: Option<i64>,
+    #[serde(default)]
+    cacheenabled: bool,
+    #[serde(default)]
+    cachemaxnumentries: i64,
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping with `key`")]
 struct AttributeConfig {
     #[serde(default)]
     key: String,
@@ -44,7 +50,7 @@ struct AttributeConfig {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping with `name`")]
 struct LibraryConfig {
     #[serde(default)]
     name: String,
@@ -142,9 +148,8 @@ impl Reader<'_> {
         Wanted::Regexp(patterns)
     }
 
-    fn given(&mut self, key: &str, texts: Option<Vec<String>>) -> Option<Wanted> {
-        let texts = texts.filter(|texts| !texts.is_empty())?;
-        Some(self.wanted(key, texts))
+    fn given(&mut self, key: &str, texts: TextList) -> Option<Wanted> {
+        (!texts.0.is_empty()).then(|| self.wanted(key, texts.0))
     }
 
     fn attributes(&mut self, name: &str, configs: Option<Vec<AttributeConfig>>) -> Vec<Attribute> {
@@ -184,24 +189,26 @@ impl MatchProperties {
             None => reader.wrong("", "it needs a `match_type`", "write `match_type: strict` or `match_type: regexp`"),
         }
         let others = [
-            ("log_bodies", self.log_bodies.is_some_and(|it| !it.is_empty())),
-            ("log_severity_texts", self.log_severity_texts.is_some_and(|it| !it.is_empty())),
+            ("log_bodies", !self.log_bodies.0.is_empty()),
+            ("log_severity_texts", !self.log_severity_texts.0.is_empty()),
             ("log_severity_number", self.log_severity_number.is_some_and(|it| !it.is_null())),
-            ("metric_names", self.metric_names.is_some_and(|it| !it.is_empty())),
+            ("metric_names", !self.metric_names.0.is_empty()),
         ];
         for (key, _) in others.iter().filter(|(_, given)| *given) {
             reader.wrong(&format!(".{key}"), "spans have nothing of the kind", "remove it");
         }
-        if let (Some(kinds), false) = (&self.span_kinds, regexp) {
-            for (at, kind) in kinds.iter().enumerate().filter(|(_, kind)| !KINDS[1..].contains(&kind.as_str())) {
+        let slots = self.regexp.as_ref().filter(|cache| regexp && cache.cacheenabled);
+        if slots.is_some_and(|cache| cache.cachemaxnumentries < 0) {
+            reader.wrong(".regexp.cachemaxnumentries", "a cache cannot have fewer than no entries", "");
+        }
+        if !regexp {
+            let unknown = |(_, kind): &(usize, &String)| !KINDS[1..].contains(&kind.as_str());
+            for (at, kind) in self.span_kinds.0.iter().enumerate().filter(unknown) {
                 let hint = format!("write one of {}", KINDS[1..].join(", "));
                 reader.wrong(&format!(".span_kinds[{at}]"), &format!("`{kind}` is no kind of spans"), &hint);
             }
         }
-        let is_empty = |texts: &Option<Vec<String>>| texts.as_ref().is_none_or(Vec::is_empty);
-        let nothing = is_empty(&self.services)
-            && is_empty(&self.span_names)
-            && is_empty(&self.span_kinds)
+        let nothing = [&self.services, &self.span_names, &self.span_kinds].iter().all(|texts| texts.0.is_empty())
             && self.attributes.as_ref().is_none_or(Vec::is_empty)
             && self.resources.as_ref().is_none_or(Vec::is_empty)
             && self.libraries.as_ref().is_none_or(Vec::is_empty);
