@@ -337,6 +337,7 @@ pub(crate) mod batch {
 pub(crate) mod edits {
     use super::*;
     use crate::StatusCode;
+    use crate::testing::Replaced;
 
     /// Records an edit once its rows are known to exist.
     fn order(of: Owner, rows: &[u32], edit: Edit) {

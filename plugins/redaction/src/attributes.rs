@@ -14,7 +14,9 @@ use crate::summary::{Deed, Summary};
 struct Cells {
     key: usize,
     fate: Fate,
-    cells: Vec<(u32, u32)>,
+    texts: Vec<(u32, u32)>,
+    /// What is no text, by the text that the rules see in its place.
+    others: Vec<(u32, u32)>,
 }
 
 /// Whose statements are read how: the system of each row, and whether MySQL's
@@ -34,31 +36,42 @@ impl Redaction {
         let kept = self.values.allowed(&texts);
         let masked = self.values.masked(texts.clone());
         let statements = keys.iter().any(|key| self.databases.takes(key)).then(|| self.statements(batch, of, my_sql));
-        for Cells { key: number, fate, cells } in columns {
-            let Some(key) = keys.get(number) else { continue };
-            let (mut rows, mut codes, mut dictionary) = (Vec::new(), Vec::new(), Texts::new());
+        for column in columns {
+            let Some(key) = keys.get(column.key) else { continue };
             let mut settled: HashMap<(u32, Option<System>, Dialect), Option<u32>> = HashMap::new();
-            for (row, text) in cells {
-                if kept.get(text as usize) == Some(&true) {
-                    summary.note(Deed::Allowed, row, number);
-                    continue;
+            let (mut old, mut new) = (Texts::new(), Texts::new());
+            let mut settle = |cells: &[(u32, u32)]| {
+                let (mut rows, mut codes) = (Vec::new(), Vec::new());
+                for &(row, text) in cells {
+                    if kept.get(text as usize) == Some(&true) {
+                        summary.note(Deed::Allowed, row, column.key);
+                        continue;
+                    }
+                    let (system, dialect) = statements.as_ref().map_or((None, Dialect::Any), |it| it.of_row(row));
+                    let code = *settled.entry((text, system, dialect)).or_insert_with(|| {
+                        let (was, masked) = (texts.get(text)?, masked.get(text)?);
+                        let is = match column.fate {
+                            Fate::Masked => self.values.mask.whole(was),
+                            _ => self.sanitized(key, masked, system, dialect),
+                        };
+                        (column.fate == Fate::Masked || is != was).then(|| {
+                            old.push(was);
+                            new.push(&is)
+                        })
+                    });
+                    let Some(code) = code else { continue };
+                    summary.note(Deed::Masked, row, column.key);
+                    summary.note_change(row, key, new.get(code));
+                    rows.push(row);
+                    codes.push(code);
                 }
-                let (system, dialect) = statements.as_ref().map_or((None, Dialect::Any), |it| it.of_row(row));
-                let code = *settled.entry((text, system, dialect)).or_insert_with(|| {
-                    let (old, masked) = (texts.get(text)?, masked.get(text)?);
-                    let new = match fate {
-                        Fate::Masked => self.values.mask.whole(old),
-                        _ => self.sanitized(key, masked, system, dialect),
-                    };
-                    (fate == Fate::Masked || new != old).then(|| dictionary.push(&new))
-                });
-                let Some(code) = code else { continue };
-                summary.note(Deed::Masked, row, number);
-                summary.note_change(row, key, dictionary.get(code));
-                rows.push(row);
-                codes.push(code);
-            }
-            edits.set_texts_coded(of, &rows, key, &codes, dictionary);
+                (rows, codes)
+            };
+            let (rows, codes) = settle(&column.texts);
+            let (other_rows, other_codes) = settle(&column.others);
+            // Each text in its own place: a key may be held twice.
+            edits.replace_texts(of, &rows, key, &codes, old, new.clone());
+            edits.set_texts_coded(of, &other_rows, key, &other_codes, new);
         }
         summary.write(batch, edits, of);
     }
@@ -87,10 +100,11 @@ impl Redaction {
             match fate {
                 Fate::Ignored if summary.is_silent() => {}
                 Fate::Ignored => {
-                    held(batch, of, key).into_iter().for_each(|row| summary.note(Deed::Ignored, row, number));
+                    each_held(batch, of, key).into_iter().for_each(|row| summary.note(Deed::Ignored, row, number));
                 }
+                Fate::Removed if summary.is_silent() => edits.remove(of, &held(batch, of, key), key),
                 Fate::Removed => {
-                    let rows = held(batch, of, key);
+                    let rows = each_held(batch, of, key);
                     for &row in &rows {
                         summary.note(Deed::Redacted, row, number);
                         summary.note_change(row, key, None);
@@ -98,17 +112,18 @@ impl Redaction {
                     edits.remove(of, &rows, key);
                 }
                 Fate::Masked | Fate::Checked => {
-                    let mut cells = Vec::new();
+                    let mut column_texts = Vec::new();
                     if let Some(column) = wanted.remove(key) {
                         let base = texts.len() as u32;
                         column.dictionary().iter().for_each(|text| {
                             texts.push(text);
                         });
-                        cells.extend(column.rows().iter().zip(column.codes()).map(|(&row, &code)| (row, base + code)));
+                        let each = column.rows().iter().zip(column.codes());
+                        column_texts.extend(each.map(|(&row, &code)| (row, base + code)));
                     }
-                    self.gather_others(batch, of, key, fate, !summary.is_silent(), &mut cells, &mut texts);
-                    if !cells.is_empty() {
-                        columns.push(Cells { key: number, fate, cells });
+                    let others = self.others(batch, of, key, fate, !summary.is_silent(), &mut texts);
+                    if !(column_texts.is_empty() && others.is_empty()) {
+                        columns.push(Cells { key: number, fate, texts: column_texts, others });
                     }
                 }
             }
@@ -148,40 +163,38 @@ impl Redaction {
 
     /// Values that are no text: the rules see an empty text, or with
     /// `redact_all_types` what they would look like.
-    #[allow(clippy::too_many_arguments)]
-    fn gather_others(
+    fn others(
         &self,
         batch: &Batch,
         of: Owner,
         key: &str,
         fate: Fate,
         tells: bool,
-        cells: &mut Vec<(u32, u32)>,
         texts: &mut Texts,
-    ) {
+    ) -> Vec<(u32, u32)> {
         let empty = self.values.empty();
         let matters = fate == Fate::Masked || empty.masked.is_some() || (empty.allowed && tells);
         if !matters && !self.all_types {
-            return;
+            return Vec::new();
         }
         let kinds = batch.attribute_kinds(of, key);
-        let others = (0..).zip(kinds).filter_map(|(row, kind)| Some((row, kind.filter(|&kind| kind != ValueKind::Text)?)));
+        let is_other = |(row, kind): (u32, Option<ValueKind>)| Some((row, kind.filter(|&kind| kind != ValueKind::Text)?));
+        let others = (0..).zip(kinds).filter_map(is_other);
         if !self.all_types {
             let mut number = None;
-            cells.extend(others.map(|(row, _)| (row, *number.get_or_insert_with(|| texts.push("")))));
-            return;
+            return others.map(|(row, _)| (row, *number.get_or_insert_with(|| texts.push("")))).collect();
         }
         let ints = batch.int_attribute(of, key);
         let doubles = batch.double_attribute(of, key);
-        for (row, kind) in others {
+        let value = |(row, kind)| {
             let value = match kind {
                 ValueKind::Int => ints.get(row).map(Value::Int),
                 ValueKind::Double => doubles.get(row).map(Value::Double),
                 _ => batch.attribute(of, row, key),
             };
-            let Some(value) = value else { continue };
-            cells.push((row, texts.push(&shared::text::of(&value))));
-        }
+            Some((row, texts.push(&shared::text::of(&value?))))
+        };
+        others.filter_map(value).collect()
     }
 
     fn statements(&self, batch: &Batch, of: Owner, my_sql: &[bool]) -> Statements {
@@ -219,6 +232,19 @@ impl Statements {
 fn held(batch: &Batch, of: Owner, key: &str) -> Vec<u32> {
     let kinds = batch.attribute_kinds(of, key);
     (0..).zip(kinds).filter_map(|(row, kind)| kind.map(|_| row)).collect()
+}
+
+/// The same, but a row as often as it holds the key. (A second one of bytes, an
+/// array, a map or nothing is not seen.)
+fn each_held(batch: &Batch, of: Owner, key: &str) -> Vec<u32> {
+    let kinds = batch.attribute_kinds(of, key);
+    let nested = |kind: &Option<ValueKind>| matches!(kind, Some(ValueKind::Bytes | ValueKind::Json));
+    let mut rows: Vec<u32> = (0..).zip(kinds).filter(|(_, kind)| nested(kind)).map(|(row, _)| row).collect();
+    rows.extend_from_slice(batch.text_attribute(of, key).rows());
+    rows.extend_from_slice(batch.int_attribute(of, key).rows());
+    rows.extend_from_slice(batch.double_attribute(of, key).rows());
+    rows.extend_from_slice(batch.boolean_attribute(of, key).rows());
+    rows
 }
 
 /// For each owner the first span that it has.

@@ -1,10 +1,9 @@
 //! What the user writes: the keys of the OpenTelemetry Collector's redaction
 //! processor, read as leniently and refused as strictly as it does.
 
-use std::fmt;
-
-use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::{DeserializeOwned, Deserializer, Error};
+use serde::Deserialize;
+use shared::TextList;
 use vespid_plugin::Rejection;
 
 #[derive(Debug, Default, Deserialize)]
@@ -14,22 +13,22 @@ pub struct Config {
     #[serde(deserialize_with = "or_default")]
     pub allow_all_keys: bool,
     /// Keys that stay. An empty list removes every attribute.
-    #[serde(deserialize_with = "texts")]
-    pub allowed_keys: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub allowed_keys: TextList,
     /// Keys that stay as they are, whatever else says otherwise.
-    #[serde(deserialize_with = "texts")]
-    pub ignored_keys: Vec<String>,
-    #[serde(deserialize_with = "texts")]
-    pub ignored_key_patterns: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub ignored_keys: TextList,
+    #[serde(deserialize_with = "or_default")]
+    pub ignored_key_patterns: TextList,
     /// Keys whose whole value is masked.
-    #[serde(deserialize_with = "texts")]
-    pub blocked_key_patterns: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub blocked_key_patterns: TextList,
     /// What is masked within values, pattern after pattern.
-    #[serde(deserialize_with = "texts")]
-    pub blocked_values: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub blocked_values: TextList,
     /// A value that matches one of them is left alone.
-    #[serde(deserialize_with = "texts")]
-    pub allowed_values: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub allowed_values: TextList,
     /// Looks at the text form of numbers, booleans, bytes, arrays and maps as well.
     #[serde(deserialize_with = "or_default")]
     pub redact_all_types: bool,
@@ -50,8 +49,8 @@ pub struct Config {
 pub struct UrlSanitizer {
     #[serde(deserialize_with = "or_default")]
     pub enabled: bool,
-    #[serde(deserialize_with = "texts")]
-    pub attributes: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub attributes: TextList,
     /// On unless `false` is written.
     pub sanitize_span_name: Option<bool>,
 }
@@ -92,8 +91,8 @@ impl DbSanitizer {
 pub struct Database {
     #[serde(deserialize_with = "or_default")]
     pub enabled: bool,
-    #[serde(deserialize_with = "texts")]
-    pub attributes: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub attributes: TextList,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -119,14 +118,16 @@ impl HashFunction {
 }
 
 impl Config {
-    pub fn check(&self) -> Result<(), Rejection> {
-        let Some(shortest) = self.hash_function.key_length() else { return Ok(()) };
-        match self.hmac_key.len() {
-            0 => Err(Rejection::new(format!("hmac_key: is missing; this hash function needs one of at least {shortest} bytes"))),
-            length if length < shortest => {
-                Err(Rejection::new(format!("hmac_key: has {length} bytes; this hash function needs at least {shortest}")))
-            }
-            _ => Ok(()),
+    /// Adds what is wrong with the key of a keyed hash function. The key itself is
+    /// never shown.
+    pub fn check(&self, wrong: &mut Vec<Rejection>) {
+        let Some(shortest) = self.hash_function.key_length() else { return };
+        let length = self.hmac_key.len();
+        let hint = format!("this hash function needs at least {shortest} bytes");
+        if length == 0 {
+            wrong.push(Rejection::new("hash_function: needs an `hmac_key`").hint(&hint));
+        } else if length < shortest {
+            wrong.push(Rejection::new(format!("hmac_key: has {length} bytes")).hint(&hint));
         }
     }
 }
@@ -141,9 +142,7 @@ impl<'de> Deserialize<'de> for HashFunction {
             "sha3" => Ok(HashFunction::Sha3),
             "hmac-sha256" => Ok(HashFunction::HmacSha256),
             "hmac-sha512" => Ok(HashFunction::HmacSha512),
-            _ => Err(D::Error::custom(format!(
-                "`{name}` is no hash function; write md5, sha1, sha3, hmac-sha256 or hmac-sha512"
-            ))),
+            _ => Err(D::Error::unknown_variant(&name, &["md5", "sha1", "sha3", "hmac-sha256", "hmac-sha512"])),
         }
     }
 }
@@ -164,44 +163,4 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
         serde_json::Value::String(text) => Ok(text),
         _ => Err(D::Error::custom("is no text; put it in quotes")),
     }
-}
-
-/// A list of texts, or one text with commas between them.
-fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    struct Texts;
-
-    impl<'de> Visitor<'de> for Texts {
-        type Value = Vec<String>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of texts")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            let mut texts = Vec::new();
-            while let Some(text) = list.next_element()? {
-                texts.push(text);
-            }
-            Ok(texts)
-        }
-
-        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-            match text {
-                "" => Ok(Vec::new()),
-                text => Ok(text.split(',').map(str::to_owned).collect()),
-            }
-        }
-
-        fn visit_unit<E>(self) -> Result<Self::Value, E> {
-            Ok(Vec::new())
-        }
-
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            // Read to its end first, so that the error stands at the list's own key.
-            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-            Err(A::Error::invalid_type(serde::de::Unexpected::Map, &self))
-        }
-    }
-
-    deserializer.deserialize_any(Texts)
 }

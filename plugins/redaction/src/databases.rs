@@ -42,7 +42,7 @@ struct Sanitizer {
 
 impl From<Database> for Sanitizer {
     fn from(config: Database) -> Self {
-        Self { enabled: config.enabled, attributes: config.attributes.into_iter().collect() }
+        Self { enabled: config.enabled, attributes: config.attributes.0.into_iter().collect() }
     }
 }
 

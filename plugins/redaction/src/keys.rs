@@ -32,17 +32,17 @@ pub struct Keys {
 }
 
 impl Keys {
-    pub fn new(config: &mut Config) -> Result<Self, Rejection> {
-        let mut allowed: HashSet<String> = std::mem::take(&mut config.allowed_keys).into_iter().collect();
+    pub fn new(config: &mut Config, wrong: &mut Vec<Rejection>) -> Self {
+        let mut allowed: HashSet<String> = std::mem::take(&mut config.allowed_keys.0).into_iter().collect();
         allowed.extend(summary::ALLOWED.map(str::to_owned));
-        Ok(Self {
+        Self {
             allow_all: config.allow_all_keys,
             allowed,
-            ignored: std::mem::take(&mut config.ignored_keys).into_iter().collect(),
-            ignored_patterns: compile("ignored_key_patterns", &config.ignored_key_patterns)?,
-            blocked_patterns: compile("blocked_key_patterns", &config.blocked_key_patterns)?,
+            ignored: std::mem::take(&mut config.ignored_keys.0).into_iter().collect(),
+            ignored_patterns: compile("ignored_key_patterns", &config.ignored_key_patterns, wrong),
+            blocked_patterns: compile("blocked_key_patterns", &config.blocked_key_patterns, wrong),
             known: HashMap::new(),
-        })
+        }
     }
 
     /// True where no key is anything but `Checked`.

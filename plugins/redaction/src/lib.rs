@@ -14,12 +14,12 @@ mod keys;
 mod mask;
 mod names;
 pub mod sanitize;
-mod show;
 mod summary;
 mod values;
 
 use std::collections::HashSet;
 
+use shared::TextList;
 use vespid_plugin::{Batch, Edits, Owner, Pattern, Processor, Rejection, export};
 
 pub use config::Config;
@@ -58,7 +58,7 @@ impl Urls {
         Self {
             enabled: config.enabled,
             names: config.sanitize_span_name.unwrap_or(true),
-            attributes: config.attributes.into_iter().collect(),
+            attributes: config.attributes.0.into_iter().collect(),
         }
     }
 
@@ -75,9 +75,13 @@ impl Processor for Redaction {
     type Config = Config;
 
     fn new(mut config: Config) -> Result<Self, Rejection> {
-        config.check()?;
-        let values = Values::new(&config)?;
-        let keys = Keys::new(&mut config)?;
+        let mut wrong = Vec::new();
+        config.check(&mut wrong);
+        let values = Values::new(&config, &mut wrong);
+        let keys = Keys::new(&mut config, &mut wrong);
+        if let Some(rejection) = Rejection::all(wrong) {
+            return Err(rejection);
+        }
         let summary = Level::of(&config.summary);
         let urls = Urls::new(config.url_sanitizer);
         let only_masks = keys.all_checked()
@@ -116,12 +120,16 @@ impl Processor for Redaction {
     }
 }
 
-/// Compiles the patterns of a key; the rejection names the one that is wrong.
-fn compile(key: &str, patterns: &[String]) -> Result<Vec<Pattern>, Rejection> {
-    let compile = |(at, pattern): (usize, &String)| {
-        Pattern::new(pattern).map_err(|error| Rejection::new(format!("{key}[{at}]: {error}")))
+/// Compiles the patterns of a key; each that is wrong is added to `wrong`.
+fn compile(key: &str, patterns: &TextList, wrong: &mut Vec<Rejection>) -> Vec<Pattern> {
+    let compile = |(at, pattern): (usize, &String)| match Pattern::new(pattern) {
+        Ok(pattern) => Some(pattern),
+        Err(error) => {
+            wrong.push(Rejection::new(format!("{key}[{at}]: {error}")));
+            None
+        }
     };
-    patterns.iter().enumerate().map(compile).collect()
+    patterns.0.iter().enumerate().filter_map(compile).collect()
 }
 
 export!(Redaction);

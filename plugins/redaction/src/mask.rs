@@ -21,16 +21,19 @@ pub enum Mask {
 }
 
 impl Mask {
-    pub fn new(config: &Config) -> Result<Self, Rejection> {
+    pub fn new(config: &Config, wrong: &mut Vec<Rejection>) -> Self {
         let key = config.hmac_key.as_bytes();
-        let unfit = |error| Rejection::new(format!("hmac_key: {error}"));
-        Ok(match config.hash_function {
-            HashFunction::None => Mask::Stars,
-            HashFunction::Md5 => Mask::Md5,
-            HashFunction::Sha1 => Mask::Sha1,
-            HashFunction::Sha3 => Mask::Sha3,
-            HashFunction::HmacSha256 => Mask::HmacSha256(Hmac::new_from_slice(key).map_err(unfit)?),
-            HashFunction::HmacSha512 => Mask::HmacSha512(Hmac::new_from_slice(key).map_err(unfit)?),
+        let mask = match config.hash_function {
+            HashFunction::None => Ok(Mask::Stars),
+            HashFunction::Md5 => Ok(Mask::Md5),
+            HashFunction::Sha1 => Ok(Mask::Sha1),
+            HashFunction::Sha3 => Ok(Mask::Sha3),
+            HashFunction::HmacSha256 => Hmac::new_from_slice(key).map(Mask::HmacSha256),
+            HashFunction::HmacSha512 => Hmac::new_from_slice(key).map(Mask::HmacSha512),
+        };
+        mask.unwrap_or_else(|error| {
+            wrong.push(Rejection::new(format!("hmac_key: {error}")));
+            Mask::Stars
         })
     }
 

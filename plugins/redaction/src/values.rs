@@ -25,13 +25,13 @@ pub struct Empty {
 }
 
 impl Values {
-    pub fn new(config: &Config) -> Result<Self, Rejection> {
-        Ok(Self {
-            blocked: compile("blocked_values", &config.blocked_values)?,
-            allowed: compile("allowed_values", &config.allowed_values)?,
-            mask: Mask::new(config)?,
+    pub fn new(config: &Config, wrong: &mut Vec<Rejection>) -> Self {
+        Self {
+            blocked: compile("blocked_values", &config.blocked_values, wrong),
+            allowed: compile("allowed_values", &config.allowed_values, wrong),
+            mask: Mask::new(config, wrong),
             empty: OnceCell::new(),
-        })
+        }
     }
 
     pub fn has_allowed(&self) -> bool {
