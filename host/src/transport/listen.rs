@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -60,17 +60,86 @@ impl Drop for Unlink {
     }
 }
 
+/// What a server asks of its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Asked {
+    Nothing,
+    /// To go without breaking anything: HTTP/2 is told GOAWAY, and HTTP/1.1
+    /// `connection: close` with its next answer, since a client may have begun to
+    /// send what is not here yet.
+    Leave,
+    /// To answer what is under way, and go.
+    End,
+}
+
+/// Waits until so much is asked; a server that is dropped asks for all.
+pub(super) async fn asked(of: &mut watch::Receiver<Asked>, least: Asked) {
+    let _ = of.wait_for(|asked| *asked >= least).await;
+}
+
+/// What new connections are greeted with; it can be renewed.
+type TlsSlot = Arc<RwLock<Option<Arc<ServerTls>>>>;
+
 /// A listener that is being served.
 pub struct Server {
-    stop: watch::Sender<bool>,
+    asked: watch::Sender<Asked>,
     task: JoinHandle<()>,
+    listener: Arc<Listener>,
+    tls: TlsSlot,
 }
 
 impl Server {
     /// Accepts no more and waits until all requests under way are answered.
     pub async fn drain(self) {
-        let _ = self.stop.send(true);
-        let _ = self.task.await;
+        self.end();
+        self.gone().await;
+    }
+
+    /// Accepts no more, and lets each connection go once its client knows.
+    pub fn leave(&self) {
+        self.asked.send_if_modified(|asked| {
+            *asked < Asked::Leave && {
+                *asked = Asked::Leave;
+                true
+            }
+        });
+    }
+
+    /// Accepts no more, and lets each connection go when it is answered.
+    pub fn end(&self) {
+        self.asked.send_replace(Asked::End);
+    }
+
+    /// Waits for the end of all connections; its part in the socket goes at once.
+    pub async fn gone(self) {
+        let Self { asked, task, listener, .. } = self;
+        drop(listener);
+        let _ = task.await;
+        drop(asked);
+    }
+
+    /// As `gone`; when `hurry` comes first, what is under way is all that is waited for.
+    pub async fn gone_or_hurried(self, hurry: impl Future<Output = ()>) {
+        let Self { asked, mut task, listener, .. } = self;
+        drop(listener);
+        tokio::select! {
+            _ = &mut task => {}
+            () = hurry => {
+                asked.send_replace(Asked::End);
+                let _ = task.await;
+            }
+        }
+    }
+
+    /// The socket, for another server that takes it over.
+    pub fn listener(&self) -> Arc<Listener> {
+        Arc::clone(&self.listener)
+    }
+
+    /// Greets new connections with these certificates. It goes by the settings that
+    /// it was made with whether there is TLS at all.
+    pub fn renew(&self, tls: Option<ServerTls>) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls.map(Arc::new);
     }
 }
 
@@ -100,7 +169,7 @@ impl Listener {
     }
 
     /// Serves until `drain`, without TLS and with the usual limits.
-    pub fn serve<H, F>(self, versions: Versions, handle: H) -> Server
+    pub fn serve<H, F>(self: Arc<Self>, versions: Versions, handle: H) -> Server
     where
         H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
         F: Future<Output = Response<Ready>> + Send + 'static,
@@ -109,28 +178,30 @@ impl Listener {
     }
 
     /// Serves until `drain`.
-    pub fn serve_with<H, F>(self, settings: ConnectionSettings, tls: Option<ServerTls>, handle: H) -> Server
+    pub fn serve_with<H, F>(self: Arc<Self>, settings: ConnectionSettings, tls: Option<ServerTls>, handle: H) -> Server
     where
         H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
         F: Future<Output = Response<Ready>> + Send + 'static,
     {
-        let (stop, mut stopped) = watch::channel(false);
-        let (settings, tls) = (Arc::new(settings), tls.map(Arc::new));
+        let (sender, mut end) = watch::channel(Asked::Nothing);
+        let (settings, tls) = (Arc::new(settings), TlsSlot::new(RwLock::new(tls.map(Arc::new))));
+        let (listener, greeting) = (Arc::clone(&self), Arc::clone(&tls));
         let task = tokio::spawn(async move {
             // Each connection holds one end; when the last is gone, nothing is under way.
             let (alive, mut all_gone) = mpsc::channel::<()>(1);
             loop {
                 let accepted = tokio::select! {
                     accepted = self.accept() => accepted,
-                    _ = stopped.changed() => break,
+                    () = asked(&mut end, Asked::Leave) => break,
                 };
                 match accepted {
                     Ok(stream) => {
-                        let (settings, tls, handle) = (Arc::clone(&settings), tls.clone(), handle.clone());
-                        let (stopped, alive) = (stopped.clone(), alive.clone());
+                        let tls = greeting.read().unwrap_or_else(PoisonError::into_inner).clone();
+                        let (settings, handle) = (Arc::clone(&settings), handle.clone());
+                        let (end, alive) = (end.clone(), alive.clone());
                         tokio::spawn(async move {
-                            if let Some(stream) = secured(stream, tls, stopped.clone()).await {
-                                connection::serve(stream, settings, handle, stopped).await;
+                            if let Some(stream) = secured(stream, tls, end.clone()).await {
+                                connection::serve(stream, settings, handle, end).await;
                             }
                             drop(alive);
                         });
@@ -144,7 +215,7 @@ impl Listener {
             drop((self, alive));
             all_gone.recv().await;
         });
-        Server { stop, task }
+        Server { asked: sender, task, listener, tls }
     }
 
     async fn accept(&self) -> std::io::Result<Stream> {
@@ -160,7 +231,7 @@ impl Listener {
 }
 
 /// The stream behind its TLS handshake, where there is one; `None` if that failed.
-async fn secured(stream: Stream, tls: Option<Arc<ServerTls>>, mut stopped: watch::Receiver<bool>) -> Option<Stream> {
+async fn secured(stream: Stream, tls: Option<Arc<ServerTls>>, mut end: watch::Receiver<Asked>) -> Option<Stream> {
     let Some(tls) = tls else { return Some(stream) };
     tokio::select! {
         shaken = tokio::time::timeout(SILENCE, tls.acceptor().accept(stream)) => match shaken {
@@ -171,6 +242,6 @@ async fn secured(stream: Stream, tls: Option<Arc<ServerTls>>, mut stopped: watch
             }
             Err(_) => None,
         },
-        _ = stopped.changed() => None,
+        () = asked(&mut end, Asked::End) => None,
     }
 }
