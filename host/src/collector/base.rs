@@ -1,16 +1,16 @@
 //! What a reload keeps of the running collector: the metrics, the engine of the
-//! plugins, and exporters of which the config says the same as before.
+//! plugins, and plugins and exporters of which the config says the same as before.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::component::{BoxFuture, ConsumeError, Consumer, Exporter, Outcome};
-use crate::config::{Component, ComponentId, Config, Node, Problem, Value};
+use crate::component::{BoxFuture, ConsumeError, Consumer, Exporter, Outcome, Processor};
+use crate::config::{Component, ComponentId, Config, Node, Pipeline, Problem, Value};
 use crate::exporter::Drain;
 use crate::pipeline::FanOut;
-use crate::plugin::{Clockwork, LoadError};
+use crate::plugin::{Clockwork, LoadError, Module, Plugin};
 use crate::telemetry::{Level, Metrics};
 use crate::traces::Batch;
 
@@ -20,6 +20,7 @@ pub struct Base {
     pub(super) metrics: Arc<Metrics>,
     clockwork: Arc<Mutex<Option<Arc<Clockwork>>>>,
     exporters: Exporters,
+    plugins: Plugins,
 }
 
 pub(super) type Exporters = HashMap<ComponentId, BuiltExporter>;
@@ -27,12 +28,32 @@ pub(super) type Exporters = HashMap<ComponentId, BuiltExporter>;
 impl Base {
     /// Nothing is there yet.
     pub fn new(level: Level) -> Self {
-        Self { metrics: Arc::new(Metrics::new(level)), clockwork: Arc::default(), exporters: HashMap::new() }
+        Self {
+            metrics: Arc::new(Metrics::new(level)),
+            clockwork: Arc::default(),
+            exporters: HashMap::new(),
+            plugins: Plugins::default(),
+        }
     }
 
-    /// With the exporters of the graph that runs.
-    pub(super) fn with(&self, exporters: Exporters) -> Self {
-        Self { exporters, ..self.clone() }
+    /// With what the graph that runs is made of.
+    pub(super) fn with(&self, life: Option<&Life>) -> Self {
+        let parts = life.map(|life| (life.exporters.clone(), life.plugins.clone()));
+        let (exporters, plugins) = parts.unwrap_or_default();
+        Self { exporters, plugins, ..self.clone() }
+    }
+
+    /// The module that runs, if it would be loaded the same way again.
+    pub(super) fn module(&self, component: &Component) -> Option<Arc<Module>> {
+        let (written, module) = self.plugins.modules.get(&component.id)?;
+        let same = written.says_the_same(&component.settings) && module.is_current();
+        same.then(|| Arc::clone(module))
+    }
+
+    /// The instances of a module that run in a pipeline.
+    pub(super) fn plugin(&self, pipeline: &ComponentId, id: &ComponentId, module: &Arc<Module>) -> Option<Arc<Plugin>> {
+        let (of, plugin) = self.plugins.placed.get(&(pipeline.clone(), id.clone()))?;
+        Arc::ptr_eq(of, module).then(|| Arc::clone(plugin))
     }
 
     /// The engine of all plugins, started with the first of them.
@@ -50,6 +71,37 @@ impl Base {
         let running = self.exporters.get(&component.id)?;
         let same = running.written.is_same(&Written::of(component, config)) && !names_files(&component.settings);
         same.then(|| running.clone())
+    }
+}
+
+/// The plugins of a graph: a later one that says the same of them goes on with their
+/// instances, and with what these remember.
+#[derive(Clone, Default)]
+pub(super) struct Plugins {
+    modules: HashMap<ComponentId, (Node, Arc<Module>)>,
+    /// By pipeline and processor.
+    placed: HashMap<(ComponentId, ComponentId), (Arc<Module>, Arc<Plugin>)>,
+}
+
+impl Plugins {
+    pub fn insert(&mut self, pipeline: &Pipeline, component: &Component, module: &Arc<Module>, plugin: &Arc<Plugin>) {
+        let place = (pipeline.id.clone(), component.id.clone());
+        self.placed.insert(place, (Arc::clone(module), Arc::clone(plugin)));
+        let written = || (component.settings.clone(), Arc::clone(module));
+        self.modules.entry(component.id.clone()).or_insert_with(written);
+    }
+}
+
+/// A plugin that more than one graph may use.
+pub(super) struct Shared(pub Arc<Plugin>);
+
+impl Processor for Shared {
+    fn process(&self, batch: Batch) -> BoxFuture<'_, Result<Batch, ConsumeError>> {
+        self.0.process(batch)
+    }
+
+    fn looks_inside(&self) -> bool {
+        self.0.looks_inside()
     }
 }
 
@@ -118,12 +170,13 @@ pub(super) struct Life {
     user: Option<mpsc::Sender<()>>,
     drain: watch::Sender<bool>,
     pub exporters: Exporters,
+    pub plugins: Plugins,
 }
 
 impl Life {
-    pub fn new(drain: watch::Sender<bool>, exporters: Exporters) -> Self {
+    pub fn new(drain: watch::Sender<bool>, exporters: Exporters, plugins: Plugins) -> Self {
         let (user, used) = mpsc::channel(1);
-        Self { used, user: Some(user), drain, exporters }
+        Self { used, user: Some(user), drain, exporters, plugins }
     }
 
     /// A way into the graph.

@@ -22,7 +22,7 @@ use crate::receiver::otlp::{Door, OtlpReceiver, Protocol};
 use crate::registry::{self, Blueprint, ExtensionSettings, ProcessorSettings, ReceiverSettings};
 use crate::telemetry::Metrics;
 
-use base::{BuiltExporter, Life};
+use base::{BuiltExporter, Life, Plugins, Shared};
 use listeners::Claim;
 use running::Entrance;
 
@@ -82,10 +82,11 @@ impl Graph {
             }
         }
         let parts = load_processors(config, &mut blueprint, &base, problems);
+        let mut plugins = Plugins::default();
         // By receivers and connectors. What connectors lead to is built before them.
         let mut feeds: HashMap<&ComponentId, Vec<Arc<Pipeline>>> = HashMap::new();
         for pipeline in config.downstream_first() {
-            let processors = steps(pipeline, &parts, &metrics, workers, problems).await;
+            let processors = steps(pipeline, &parts, &base, &mut plugins, workers, problems).await;
             let batching = batching_of(pipeline, &parts, problems);
             let named = pipeline.exporters.iter().filter_map(|reference| exporters.get_key_value(&reference.id));
             let exporters = named.map(|(id, built)| match batching {
@@ -108,7 +109,7 @@ impl Graph {
                 feeds.entry(&reference.id).or_default().push(Arc::clone(&built));
             }
         }
-        let (life, mut entrances) = (Life::new(drain, exporters), vec![]);
+        let (life, mut entrances) = (Life::new(drain, exporters, plugins), vec![]);
         for component in used(&config.receivers, config, |pipeline| &pipeline.receivers) {
             let settings = blueprint.receivers.remove(&component.id);
             let (Some(ReceiverSettings::Otlp(settings)), Some(pipelines)) = (settings, feeds.remove(&component.id))
@@ -178,7 +179,7 @@ enum Part {
     Batch(BatchingSettings),
     /// It measures once for all pipelines.
     Limiter(Arc<Limiter>),
-    Plugin(Module),
+    Plugin(Arc<Module>),
 }
 
 type Parts<'a> = HashMap<&'a ComponentId, (&'a Component, Part)>;
@@ -199,9 +200,11 @@ fn load_processors<'a>(config: &'a Config, blueprint: &mut Blueprint, base: &Bas
             }
             Some(ProcessorSettings::Plugin(settings)) => settings,
         };
-        let loaded = base
-            .clockwork()
-            .and_then(|clockwork| registry::module(&clockwork, component.id.to_string().into(), settings));
+        let load = |clockwork| registry::module(&clockwork, component.id.to_string().into(), settings).map(Arc::new);
+        let loaded = match base.module(component) {
+            Some(same) => Ok(same),
+            None => base.clockwork().and_then(load),
+        };
         match loaded {
             Ok(module) => drop(parts.insert(&component.id, (component, Part::Plugin(module)))),
             Err(error) => problems.error(load_problem(component, &error)),
@@ -214,11 +217,12 @@ fn load_processors<'a>(config: &'a Config, blueprint: &mut Blueprint, base: &Bas
 async fn steps(
     pipeline: &crate::config::Pipeline,
     parts: &Parts<'_>,
-    metrics: &Metrics,
+    base: &Base,
+    plugins: &mut Plugins,
     workers: usize,
     problems: &Problems,
 ) -> Vec<Box<dyn Processor>> {
-    let mut steps: Vec<Box<dyn Processor>> = vec![];
+    let (metrics, mut steps) = (&*base.metrics, Vec::<Box<dyn Processor>>::new());
     for reference in &pipeline.processors {
         match parts.get(&reference.id) {
             // Batches are made behind all steps.
@@ -229,8 +233,15 @@ async fn steps(
                 steps.push(Box::new(MemoryLimiter { limiter, processor_metrics, metrics }));
             }
             Some((component, Part::Plugin(module))) => {
-                match module.plugin(&pipeline.id.to_string(), metrics, workers).await {
-                    Ok(plugin) => steps.push(Box::new(plugin)),
+                let plugin = match base.plugin(&pipeline.id, &component.id, module) {
+                    Some(same) => Ok(same),
+                    None => module.plugin(&pipeline.id.to_string(), metrics, workers).await.map(Arc::new),
+                };
+                match plugin {
+                    Ok(plugin) => {
+                        plugins.insert(pipeline, component, module, &plugin);
+                        steps.push(Box::new(Shared(plugin)));
+                    }
                     Err(error) => problems.error(load_problem(component, &error)),
                 }
             }

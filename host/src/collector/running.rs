@@ -156,8 +156,7 @@ impl Graph {
 impl Running {
     /// What the next graph is to be built upon.
     pub fn base(&self) -> Base {
-        let exporters = self.life.as_ref().map(|life| life.exporters.clone());
-        self.base.with(exporters.unwrap_or_default())
+        self.base.with(self.life.as_ref())
     }
 
     /// Counts a reload that came no further than its config.

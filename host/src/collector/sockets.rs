@@ -35,7 +35,11 @@ pub(super) async fn open(
     if let Some(held) = own.or_else(|| here().find(|_| is_one_place(endpoint))) {
         return Ok(Socket { listener: Arc::clone(&held.listener), is_new: false });
     }
-    match bind(endpoint).await {
+    let bound = match bind(endpoint).await {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => bind_beside(endpoint, held).await.unwrap_or(Err(error)),
+        bound => bound,
+    };
+    match bound {
         Ok(listener) => Ok(Socket { listener: Arc::new(listener), is_new: true }),
         Err(error) => Err(failed(endpoint, &error, claims)),
     }
@@ -46,6 +50,15 @@ async fn bind(endpoint: &Endpoint) -> Result<Listener, Error> {
         Endpoint::Tcp(address) => Listener::bind(address).await,
         Endpoint::Unix(path) => Listener::bind_unix(path).await,
     }
+}
+
+/// One of our own may be what stands in the way: `None` if it is not.
+async fn bind_beside(endpoint: &Endpoint, held: &[Held]) -> Option<Result<Listener, Error>> {
+    let Endpoint::Tcp(address) = endpoint else { return None };
+    let port: u16 = address.rsplit_once(':')?.1.parse().ok()?;
+    let others = held.iter().map(|held| &held.listener).filter(|listener| listener.port() == Some(port));
+    let others: Vec<_> = others.cloned().collect();
+    if others.is_empty() { None } else { Some(Listener::bind_beside(address, &others).await) }
 }
 
 /// Whether everybody who writes this means the same: port 0 is any that is free.

@@ -80,6 +80,7 @@ pub struct Module {
     settings: PluginSettings,
     component: wasmtime::component::Component,
     clockwork: Arc<Clockwork>,
+    digest: [u8; 32],
 }
 
 impl Module {
@@ -106,7 +107,13 @@ impl Module {
         let component = clockwork
             .compile(&wasm, &digest)
             .map_err(|error| LoadError::Compile { path: path(), cause: format!("{error:#}") })?;
-        Ok(Self { id, settings, component, clockwork: Arc::clone(clockwork) })
+        Ok(Self { id, settings, component, clockwork: Arc::clone(clockwork), digest: digest.into() })
+    }
+
+    /// Whether the file still holds what was loaded.
+    pub fn is_current(&self) -> bool {
+        let is_small = std::fs::metadata(self.settings.path()).is_ok_and(|found| found.len() <= MODULE_LIMIT);
+        is_small && std::fs::read(self.settings.path()).is_ok_and(|wasm| Sha256::digest(&wasm)[..] == self.digest)
     }
 
     /// Instances of its own for one pipeline, the first of them configured.

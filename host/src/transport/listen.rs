@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -23,6 +23,9 @@ pub use super::connection::{ConnectionSettings, Versions};
 
 /// A pause after a failed `accept`, as when no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that wait to be accepted, as many as tokio lets wait.
+const BACKLOG: u32 = 1024;
 
 /// A bound socket.
 pub struct Listener {
@@ -151,6 +154,56 @@ impl Listener {
         let listener = TcpListener::bind(&endpoint).await?;
         let address = Address::Tcp(listener.local_addr()?);
         Ok(Self { socket: Socket::Tcp(listener), address })
+    }
+
+    /// Binds where these stand in the way at present, as one of `localhost` does to all
+    /// addresses. The kernel lets sockets of one port live beside each other if all of
+    /// them agree to it, which they do for this moment.
+    pub async fn bind_beside(endpoint: &str, others: &[Arc<Self>]) -> std::io::Result<Self> {
+        let share = |shared: bool| others.iter().try_for_each(|other| other.share(shared));
+        share(true)?;
+        let bound = Self::bind_shared(endpoint).await;
+        let unshared = share(false);
+        let bound = bound?;
+        unshared.and_then(|()| bound.share(false))?;
+        Ok(bound)
+    }
+
+    async fn bind_shared(endpoint: &str) -> std::io::Result<Self> {
+        let endpoint = if endpoint.starts_with(':') { format!("[::]{endpoint}") } else { endpoint.to_owned() };
+        let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+        for address in tokio::net::lookup_host(endpoint).await? {
+            let bind = || {
+                let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+                socket.set_reuseaddr(true)?;
+                socket.set_reuseport(true)?;
+                socket.bind(address)?;
+                socket.listen(BACKLOG)
+            };
+            match bind() {
+                Ok(listener) => {
+                    let address = Address::Tcp(listener.local_addr()?);
+                    return Ok(Self { socket: Socket::Tcp(listener), address });
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn share(&self, shared: bool) -> std::io::Result<()> {
+        match &self.socket {
+            Socket::Tcp(listener) => Ok(rustix::net::sockopt::set_socket_reuseport(listener, shared)?),
+            Socket::Unix { .. } => Ok(()),
+        }
+    }
+
+    /// The port, where there is one.
+    pub fn port(&self) -> Option<u16> {
+        match &self.address {
+            Address::Tcp(address) => Some(address.port()),
+            Address::Unix(_) => None,
+        }
     }
 
     /// Binds a path. A socket that a collector before has left is no obstacle.
