@@ -289,7 +289,7 @@ fn a_config_that_cannot_be_taken_changes_nothing_and_is_told_with_its_place() {
     let other_port = json!({"protocols": {"grpc": {"endpoint": "127.0.0.1:0"}}});
     let none = Setup::line(&sink).set("service.telemetry.logs.output_paths", json!(["/nowhere/at/all.log"]));
     for (text, expected) in [
-        ("receivers: [".to_owned(), "collector.yaml:1:13"),
+        ("receivers: [".to_owned(), "collector.yaml:2:1"),
         ("".to_owned(), "collector.yaml"),
         (Setup::line(&sink).set("exporters.otlp.tiemout", json!("1s")).text(), "did you mean `timeout`"),
         (bad(json!({"module": "/nowhere/plugin.wasm"})), "`/nowhere/plugin.wasm` cannot be read"),
@@ -417,5 +417,63 @@ fn a_config_that_stands_in_the_flags_or_the_environment_is_read_again_too() {
     let collector = Setup::line(&sink).in_environment().argument("--set=exporters.otlp.timeout=7s").start();
     collector.expect_reload("success", || collector.process.signal(libc::SIGHUP));
     collector.send(&request(spans(1))).expect_ok();
+    collector.finish();
+}
+
+#[test]
+fn an_address_in_other_words_keeps_its_socket_and_one_that_overlaps_is_bound_beside_it() {
+    let sink = Sink::start();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let at =
+        |host: &str| Setup::line(&sink).set("receivers.otlp.protocols.grpc.endpoint", json!(format!("{host}:{free}")));
+    let collector = at("127.0.0.1").start();
+    let address = collector.grpc();
+    let sender = Sender::start(address, over_grpc);
+    for host in ["localhost", "0.0.0.0", "127.0.0.1"] {
+        collector.reload(at(host));
+        sender.goes_on(3);
+    }
+    let sent = sender.finish(&collector);
+    assert_eq!(arrived(&[&sink], "").0, sent.acknowledged.into_iter().collect());
+    // What the sockets agreed to for a moment holds for nobody else.
+    assert!(TcpListener::bind(address).is_err());
+    collector.finish();
+}
+
+#[test]
+fn any_number_of_sighups_at_once_is_a_few_reloads() {
+    let sinks = [Sink::start(), Sink::start()];
+    let collector = marked(&sinks[0], 0).start();
+    let senders = [Sender::start(collector.grpc(), over_grpc), Sender::start(collector.http(), over_http1)];
+    for round in 1..=100 {
+        collector.rewrite(marked(&sinks[round % 2], round));
+        collector.process.signal(libc::SIGHUP);
+    }
+    // A config that is written while it is read is half a one: that is told, and the next is read.
+    collector.reload(marked(&sinks[0], 101));
+    senders.iter().for_each(|sender| sender.goes_on(3));
+    let acknowledged: HashSet<_> =
+        senders.into_iter().flat_map(|sender| sender.finish(&collector).acknowledged).collect();
+    let (ids, rounds) = arrived(&[&sinks[0], &sinks[1]], "round");
+    assert_eq!(ids, acknowledged);
+    assert!(rounds.contains("101"), "the last one is what runs");
+    collector.finish();
+}
+
+#[test]
+fn a_plugin_of_which_nothing_has_changed_goes_on_with_its_instances() {
+    let (one, other) = (Sink::start(), Sink::start());
+    let collector = marked(&one, 1).start();
+    let started = || collector.metrics().sum("vespid_plugin_instances_started", &[]);
+    collector.send(&request(spans(1))).expect_ok();
+    let before = started();
+    assert!(before >= 1);
+    collector.reload(marked(&other, 1));
+    collector.send(&request(spans(1))).expect_ok();
+    assert_eq!(started(), before, "no instance was made anew");
+    collector.reload(marked(&other, 2));
+    assert_eq!(started(), before + 1, "another config is another instance");
+    collector.send(&request(spans(1))).expect_ok();
+    assert_eq!(arrived(&[&one, &other], "round").1.len(), 2);
     collector.finish();
 }

@@ -69,8 +69,10 @@ fn build(
     let (blueprint, telemetry) = collector::read(&config, &problems);
     // Before they are loaded: what is written later is a change.
     for settings in blueprint.processors.values() {
-        if let ProcessorSettings::Plugin(settings) = settings {
-            saw(settings.path().to_owned(), Content::of(settings.path()));
+        if let ProcessorSettings::Plugin(settings) = settings
+            && let Some(file) = settings.file()
+        {
+            saw(file.to_owned(), Content::of(file));
         }
     }
     let log = !matches!(purpose, Purpose::Check);

@@ -8,7 +8,6 @@ mod sockets;
 mod telemetry;
 
 use std::collections::HashMap;
-use std::error::Error as _;
 use std::sync::Arc;
 
 use crate::component::{Consumer, Extensions, Id, Processor};
@@ -207,7 +206,7 @@ fn load_processors<'a>(config: &'a Config, blueprint: &mut Blueprint, base: &Bas
         };
         match loaded {
             Ok(module) => drop(parts.insert(&component.id, (component, Part::Plugin(module)))),
-            Err(error) => problems.error(load_problem(component, &error)),
+            Err(error) => report(component, &error, problems),
         }
     }
     parts
@@ -242,7 +241,7 @@ async fn steps(
                         plugins.insert(pipeline, component, module, &plugin);
                         steps.push(Box::new(Shared(plugin)));
                     }
-                    Err(error) => problems.error(load_problem(component, &error)),
+                    Err(error) => report(component, &error, problems),
                 }
             }
         }
@@ -283,12 +282,10 @@ fn batching_of<'a>(
     Some((&last.id, settings))
 }
 
-/// A plugin's error at the setting that it is about.
-fn load_problem(component: &Component, error: &LoadError) -> Problem {
-    let (key, hint) = error.place();
-    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-    let problem = Problem::new(format!("{}.{key}", component.path), format!("{error}{cause}"));
-    problem.at(registry::place(component, key)).hint(hint)
+/// A plugin's mistakes, those that were not told for another pipeline.
+fn report(component: &Component, error: &LoadError, problems: &Problems) {
+    let found = registry::problems_of(component, error);
+    found.into_iter().filter(|it| !problems.has_error_of(&it.path)).for_each(|it| problems.error(it));
 }
 
 /// How the pipelines are built, for `validate` to show.

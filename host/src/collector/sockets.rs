@@ -36,7 +36,11 @@ pub(super) async fn open(
         return Ok(Socket { listener: Arc::clone(&held.listener), is_new: false });
     }
     let bound = match bind(endpoint).await {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => bind_beside(endpoint, held).await.unwrap_or(Err(error)),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => match in_the_way(endpoint, held).await {
+            Way::Same(listener) => return Ok(Socket { listener, is_new: false }),
+            Way::Beside(address, others) => Listener::bind_beside(address, &others).await,
+            Way::None => Err(error),
+        },
         bound => bound,
     };
     match bound {
@@ -52,13 +56,32 @@ async fn bind(endpoint: &Endpoint) -> Result<Listener, Error> {
     }
 }
 
-/// One of our own may be what stands in the way: `None` if it is not.
-async fn bind_beside(endpoint: &Endpoint, held: &[Held]) -> Option<Result<Listener, Error>> {
-    let Endpoint::Tcp(address) = endpoint else { return None };
-    let port: u16 = address.rsplit_once(':')?.1.parse().ok()?;
-    let others = held.iter().map(|held| &held.listener).filter(|listener| listener.port() == Some(port));
-    let others: Vec<_> = others.cloned().collect();
-    if others.is_empty() { None } else { Some(Listener::bind_beside(address, &others).await) }
+/// Which of our own sockets keep one from being bound.
+enum Way<'a> {
+    None,
+    /// It is the same place in other words.
+    Same(Arc<Listener>),
+    /// The places overlap.
+    Beside(&'a str, Vec<Arc<Listener>>),
+}
+
+async fn in_the_way<'a>(endpoint: &'a Endpoint, held: &[Held]) -> Way<'a> {
+    let Endpoint::Tcp(address) = endpoint else { return Way::None };
+    let Some(Ok(port)) = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>()) else { return Way::None };
+    let listeners = held.iter().map(|held| &held.listener);
+    let others: Vec<_> = listeners.filter(|it| it.tcp().is_some_and(|at| at.port() == port)).cloned().collect();
+    if others.is_empty() {
+        return Way::None;
+    }
+    // The first address of a name is where it would have been bound.
+    let first = match tokio::net::lookup_host(address).await {
+        Ok(mut addresses) => addresses.next(),
+        Err(_) => None,
+    };
+    match others.iter().find(|it| first.is_some() && it.tcp() == first) {
+        Some(same) => Way::Same(Arc::clone(same)),
+        None => Way::Beside(address, others),
+    }
 }
 
 /// Whether everybody who writes this means the same: port 0 is any that is free.

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::body::Ready;
 use super::listen::{Asked, asked};
-use super::stream::{Heard, Stream};
+use super::stream::{Heard, Peer, Stream};
 
 /// Which versions of HTTP a listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +131,11 @@ pub(super) async fn serve<H, F>(
 {
     let activity = Arc::new(Activity::default());
     let counted = Arc::clone(&activity);
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+    let peer = stream.peer().map(Peer);
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         let (under_way, version) = (UnderWay::new(&counted), request.version());
         counted.is_http2.store(version == Version::HTTP_2, Ordering::Relaxed);
         let answer = handle(request);

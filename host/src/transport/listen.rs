@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
@@ -198,10 +199,10 @@ impl Listener {
         }
     }
 
-    /// The port, where there is one.
-    pub fn port(&self) -> Option<u16> {
+    /// The address, where it is one of the network.
+    pub fn tcp(&self) -> Option<SocketAddr> {
         match &self.address {
-            Address::Tcp(address) => Some(address.port()),
+            Address::Tcp(address) => Some(*address),
             Address::Unix(_) => None,
         }
     }
@@ -239,33 +240,39 @@ impl Listener {
         let (sender, mut end) = watch::channel(Asked::Nothing);
         let (settings, tls) = (Arc::new(settings), TlsSlot::new(RwLock::new(tls.map(Arc::new))));
         let (listener, greeting) = (Arc::clone(&self), Arc::clone(&tls));
+        let connections = end.clone();
         let task = tokio::spawn(async move {
             // Each connection holds one end; when the last is gone, nothing is under way.
             let (alive, mut all_gone) = mpsc::channel::<()>(1);
+            let serve = move |stream| {
+                let tls = greeting.read().unwrap_or_else(PoisonError::into_inner).clone();
+                let (settings, handle) = (Arc::clone(&settings), handle.clone());
+                let (end, alive) = (connections.clone(), alive.clone());
+                tokio::spawn(async move {
+                    if let Some(stream) = secured(stream, tls, end.clone()).await {
+                        connection::serve(stream, settings, handle, end).await;
+                    }
+                    drop(alive);
+                });
+            };
             loop {
-                let accepted = tokio::select! {
-                    accepted = self.accept() => accepted,
+                tokio::select! {
+                    biased;
                     () = asked(&mut end, Asked::Leave) => break,
-                };
-                match accepted {
-                    Ok(stream) => {
-                        let tls = greeting.read().unwrap_or_else(PoisonError::into_inner).clone();
-                        let (settings, handle) = (Arc::clone(&settings), handle.clone());
-                        let (end, alive) = (end.clone(), alive.clone());
-                        tokio::spawn(async move {
-                            if let Some(stream) = secured(stream, tls, end.clone()).await {
-                                connection::serve(stream, settings, handle, end).await;
-                            }
-                            drop(alive);
-                        });
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
+                    accepted = self.accept() => match accepted {
+                        Ok(stream) => serve(stream),
+                        Err(error) => {
+                            tracing::warn!(%error, "a connection could not be accepted");
+                            tokio::time::sleep(ACCEPT_PAUSE).await;
+                        }
+                    },
                 }
             }
-            drop((self, alive));
+            // Who has connected before that would be reset with the socket.
+            while let Some(Ok(stream)) = self.accept().now_or_never() {
+                serve(stream);
+            }
+            drop((self, serve));
             all_gone.recv().await;
         });
         Server { asked: sender, task, listener, tls }
