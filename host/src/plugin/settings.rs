@@ -1,7 +1,7 @@
 //! The settings of a `wasm` processor.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::builtin;
@@ -58,6 +58,16 @@ pub struct PluginSettings {
     pub limits: Limits,
     /// Log lines a second that the plugin may write.
     pub log_rate: u32,
+}
+
+impl PluginSettings {
+    /// The module's file, where it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.module {
+            Source::File(file) => Some(file),
+            Source::Builtin(_) => None,
+        }
+    }
 }
 
 const DEADLINE: Duration = Duration::from_millis(100);
