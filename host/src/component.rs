@@ -49,10 +49,14 @@ pub trait Exporter: Send + Sync {
         Delivery::Delivered
     }
 
-    /// Gets ready to take parcels; nothing is exported before.
+    /// Gets what it needs to take parcels: all of it that can fail. Asked again, it has
+    /// nothing to do.
     fn open(&self) -> BoxFuture<'_, Result<(), OpenError>> {
         Box::pin(std::future::ready(Ok(())))
     }
+
+    /// Goes on with what it has from before; nothing is exported earlier.
+    fn begin(&self) {}
 
     /// Sends what it has answered `Ok` for and still has, as far as that goes without
     /// retries. The collector is shutting down, and hands it no more.

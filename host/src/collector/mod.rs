@@ -1,49 +1,49 @@
 //! The collector's life: `Config` becomes a `Graph`, which cannot be invalid,
 //! and a `Graph` becomes `Running`, which ends in a drain.
 
+mod base;
 mod describe;
 mod listeners;
+mod running;
+mod sockets;
 mod telemetry;
 
 use std::collections::HashMap;
-use std::error::Error as _;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::future::join_all;
-use tokio::sync::watch;
-
-use crate::component::{Consumer, Delivery, Exporter, Extensions, Id, OpenError, Processor, StoragePlace};
-use crate::config::{Component, ComponentId, Config, Problem, Problems, Reference, Secrets};
-use crate::exporter::{Batching, BatchingSettings, Drain, abandoned};
-use crate::extension::health_check::{self, Health, Stage};
+use crate::component::{Extensions, Id, Processor, StoragePlace};
+use crate::config::{Component, ComponentId, Config, Node, Problem, Problems, Reference, Secrets};
+use crate::exporter::{Batching, BatchingSettings, Drain};
 use crate::extension::memory_limiter::{Limiter, MemoryLimiter};
-use crate::extension::{Overview, PipelineOverview, zpages};
-use crate::pipeline::{Destination, FanOut, Pipeline, Repeats};
-use crate::plugin::{Clockwork, LoadError, Module};
+use crate::extension::{Overview, PipelineOverview};
+use crate::pipeline::{Destination, FanOut, Pipeline};
+use crate::plugin::{LoadError, Module};
 use crate::receiver::otlp::{Door, OtlpReceiver, Protocol};
 use crate::registry::{self, Blueprint, ExtensionSettings, ProcessorSettings, ReceiverSettings};
 use crate::telemetry::Metrics;
-use crate::transport::budget::Budget;
-use crate::transport::listen::{Listener, Server};
-use crate::transport::tls::TlsError;
 
-use telemetry::{Push, Reader};
+use base::{BuiltExporter, Exporters, Life, Plugins, Shared};
+use listeners::Claim;
+use running::Entrance;
 
+pub use base::Base;
 pub use describe::delivery;
+pub use running::{Running, StartError};
 pub use telemetry::TelemetrySettings;
 
 /// Everything that the config asks for, built and checked, with no port open.
 pub struct Graph {
-    receivers: Vec<(Id, OtlpReceiver, Arc<dyn Consumer>)>,
+    entrances: Vec<Entrance>,
     extensions: Vec<(Id, ExtensionSettings)>,
-    exporters: Vec<(Id, Arc<dyn Exporter>)>,
     /// Where queues are kept.
     storages: Vec<StoragePlace>,
     overview: Overview,
-    metrics: Arc<Metrics>,
+    base: Base,
     telemetry: TelemetrySettings,
-    drain: watch::Sender<bool>,
+    /// `service.telemetry` as it is written.
+    told: Option<Node>,
+    claims: Vec<Claim>,
+    life: Life,
 }
 
 /// Reads the settings of all components: the part of a check that loads nothing.
@@ -56,39 +56,49 @@ pub fn read(config: &Config, problems: &Problems) -> (Blueprint, TelemetrySettin
 
 impl Graph {
     /// Builds every component that a pipeline uses: plugins are compiled and
-    /// configured. `workers` is how many batches may be processed at once.
+    /// configured. `workers` is how many batches may be processed at once. What `base`
+    /// has is taken over where the config still says the same of it.
     pub async fn build(
         config: &Config,
         mut blueprint: Blueprint,
         telemetry: TelemetrySettings,
         workers: usize,
+        base: Base,
         problems: &Problems,
     ) -> Option<Self> {
-        let metrics = Arc::new(Metrics::new(telemetry.level));
+        let metrics = Arc::clone(&base.metrics);
+        let claims = listeners::claims(config, &blueprint, &telemetry);
         let (drain, drained) = Drain::new();
         let extensions = registry::extensions(config, &mut blueprint, problems);
         let mut exporters = HashMap::new();
         for component in used(&config.exporters, config, |pipeline| &pipeline.exporters) {
             let Some(settings) = blueprint.exporters.remove(&component.id) else { continue };
-            match registry::exporter(component, settings, &metrics, drained.clone(), &extensions) {
+            let built = match base.exporter(component, config) {
+                Some(same) => Ok(same),
+                None => BuiltExporter::new(component, config, |drained| {
+                    registry::exporter(component, settings, &metrics, drained, &extensions)
+                }),
+            };
+            match built {
                 Ok(exporter) => drop(exporters.insert(component.id.clone(), exporter)),
                 Err(problem) => problems.error(problem),
             }
         }
         let storages = extensions.storages().cloned().collect();
-        let repeats = Arc::new(Repeats::default());
-        let parts = load_processors(config, &mut blueprint, problems);
+        let repeats = Arc::clone(&base.repeats);
+        let parts = load_processors(config, &mut blueprint, &base, problems);
+        let mut plugins = Plugins::default();
         // By receivers and connectors. What connectors lead to is built before them.
         let mut feeds: HashMap<&ComponentId, Vec<Arc<Pipeline>>> = HashMap::new();
         for pipeline in config.downstream_first() {
-            let processors = steps(pipeline, &parts, &metrics, workers, problems).await;
+            let processors = steps(pipeline, &parts, &base, &mut plugins, workers, problems).await;
             let batching = batching_of(pipeline, &parts, problems);
             let named = pipeline.exporters.iter().filter_map(|reference| exporters.get_key_value(&reference.id));
-            let behind_batches = named.map(|(id, exporter)| match batching {
-                None => Arc::clone(exporter),
+            let behind_batches = named.map(|(id, built)| match batching {
+                None => Arc::clone(&built.exporter),
                 Some((by, settings)) => {
                     let (counters, told) = (metrics.exporter(&id.to_string()), metrics.batch(&by.to_string()));
-                    let exporter = Arc::clone(exporter);
+                    let exporter = Arc::clone(&built.exporter);
                     Arc::new(Batching::new(settings.clone(), exporter, counters, Some(told), drained.clone()))
                 }
             });
@@ -105,7 +115,7 @@ impl Graph {
                 feeds.entry(&reference.id).or_default().push(Arc::clone(&built));
             }
         }
-        let mut receivers = vec![];
+        let (life, mut entrances) = (Life::new(drain, exporters, plugins), vec![]);
         for component in used(&config.receivers, config, |pipeline| &pipeline.receivers) {
             let settings = blueprint.receivers.remove(&component.id);
             let (Some(ReceiverSettings::Otlp(settings)), Some(pipelines)) = (settings, feeds.remove(&component.id))
@@ -117,10 +127,10 @@ impl Graph {
                 let path = format!("{}.protocols.{name}", component.path);
                 protocol.as_ref().map(|protocol| door(&path, protocol, &extensions, problems)).unwrap_or_default()
             });
-            match OtlpReceiver::new(id.clone(), *settings, doors) {
+            match OtlpReceiver::new(id, *settings, doors) {
                 Ok(receiver) => {
-                    let consumer = Arc::new(FanOut::new(pipelines, Arc::clone(&repeats)));
-                    receivers.push((id, receiver, consumer as _));
+                    let consumer = life.consumer(FanOut::new(pipelines, Arc::clone(&repeats)));
+                    entrances.extend(Entrance::of(receiver, component, &consumer));
                 }
                 Err(problem) => problems.error(problem.0.problem(&problem.1)),
             }
@@ -133,121 +143,14 @@ impl Graph {
         for port in extensions.iter_mut().flat_map(|(_, settings)| settings.ports()) {
             port.load().unwrap_or_else(|problem| problems.error(problem));
         }
-        let overview = overview(config, &exporters, &metrics);
-        let exporters = exporters.into_iter().map(|(id, exporter)| (id.to_string().into(), exporter)).collect();
-        let graph = Self { receivers, extensions, exporters, storages, overview, metrics, telemetry, drain };
+        let (overview, told) = (overview(config, &life.exporters, &metrics), config.service.telemetry.clone());
+        let graph = Self { entrances, extensions, storages, overview, base, telemetry, told, claims, life };
         (!problems.has_errors()).then_some(graph)
     }
-
-    /// Opens all ports, then begins to receive.
-    pub async fn start(self) -> Result<Running, StartError> {
-        let Self { receivers, extensions, exporters, storages, overview, metrics, telemetry, drain } = self;
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), "Starting vespid...");
-        open_exporters(&exporters, &storages).await?;
-        let health = Health::new();
-        let overview = Arc::new(overview);
-        let mut pages = vec![];
-        for (id, settings) in extensions {
-            match settings {
-                ExtensionSettings::Health(settings) => {
-                    for server in settings.0 {
-                        let listener = bind(&id, &server.port.endpoint).await?;
-                        tracing::info!(extension = %id, endpoint = %listener.address, "answering health checks");
-                        pages.push(health_check::serve(listener, server, health.clone(), Arc::clone(&overview)));
-                    }
-                }
-                ExtensionSettings::Zpages(settings) => {
-                    let listener = bind(&id, &settings.port.endpoint).await?;
-                    tracing::info!(extension = %id, endpoint = %listener.address, "serving pages at /debug/servicez");
-                    pages.push(zpages::serve(listener, settings, Arc::clone(&overview)));
-                }
-                // The others have been built before: they open no port.
-                ExtensionSettings::Pprof
-                | ExtensionSettings::BasicAuth(_)
-                | ExtensionSettings::BearerToken(_)
-                | ExtensionSettings::FileStorage(_)
-                | ExtensionSettings::HeadersSetter(_)
-                | ExtensionSettings::MemoryLimiter(_) => {}
-            }
-        }
-        let (readers, pushes) = read_metrics(telemetry, &metrics).await?;
-        pages.extend(readers);
-        let budget = Budget::of_process();
-        let mut bound = vec![];
-        for (id, receiver, consumer) in receivers {
-            let receiver = receiver.bind().await.map_err(|error| StartError::Bind {
-                what: format!("receivers.{id}"),
-                endpoint: error.endpoint,
-                source: error.source,
-            })?;
-            bound.push((receiver, consumer));
-        }
-        let servers =
-            bound.into_iter().flat_map(|(receiver, consumer)| receiver.serve(&consumer, &metrics, &budget)).collect();
-        health.set(Stage::Ready);
-        tracing::info!("Everything is ready. Begin running and processing data.");
-        Ok(Running { servers, exporters, pages, pushes, health, metrics, drain })
-    }
-}
-
-/// Opens the queues: what they hold begins to be sent.
-async fn open_exporters(exporters: &[(Id, Arc<dyn Exporter>)], storages: &[StoragePlace]) -> Result<(), StartError> {
-    for (id, exporter) in exporters {
-        let failed = |source| StartError::Open { what: format!("exporters.{id}.sending_queue"), source };
-        exporter.open().await.map_err(failed)?;
-    }
-    let on_disk = |(_, exporter): &&(Id, Arc<dyn Exporter>)| matches!(exporter.delivery(), Delivery::Synced(_));
-    for place in storages {
-        let kept = exporters.iter().filter(on_disk).map(|(id, _)| &**id);
-        for folder in abandoned(&place.directory, kept) {
-            let (extension, folder) = (&place.id, folder.display());
-            tracing::warn!(
-                extension, %folder,
-                "a queue is kept here whose exporter this config does not have: it stays until the exporter is back"
-            );
-        }
-    }
-    Ok(())
-}
-
-/// Serves the metrics, and pushes them.
-async fn read_metrics(
-    telemetry: TelemetrySettings,
-    metrics: &Arc<Metrics>,
-) -> Result<(Vec<Server>, Vec<Push>), StartError> {
-    let (mut pages, mut pushes) = (vec![], vec![]);
-    for reader in telemetry.readers {
-        let (resource, metrics) = (telemetry.resource.clone(), Arc::clone(metrics));
-        match reader {
-            Reader::Pull(settings) => {
-                let listener = bind("service.telemetry.metrics", &settings.endpoint).await?;
-                tracing::info!(endpoint = %listener.address, "serving metrics at /metrics");
-                pages.push(telemetry::serve(listener, settings, resource, metrics));
-            }
-            Reader::Push(settings) => pushes.push(Push::start(*settings, resource, metrics)?),
-        }
-    }
-    Ok((pages, pushes))
-}
-
-async fn bind(what: &str, endpoint: &str) -> Result<Listener, StartError> {
-    let failed = |source| StartError::Bind { what: what.to_owned(), endpoint: endpoint.to_owned(), source };
-    Listener::bind(endpoint).await.map_err(failed)
-}
-
-/// Why a collector whose config is sound does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("{what}: `{endpoint}` cannot be listened on: {source}")]
-    Bind { what: String, endpoint: String, source: std::io::Error },
-    #[error("{what}: {source}")]
-    Open { what: String, source: OpenError },
-    #[error("service.telemetry.metrics: the metrics cannot be pushed")]
-    Push(#[from] TlsError),
 }
 
 /// What the pages tell of the config.
-fn overview(config: &Config, exporters: &HashMap<ComponentId, Arc<dyn Exporter>>, metrics: &Arc<Metrics>) -> Overview {
+fn overview(config: &Config, exporters: &Exporters, metrics: &Arc<Metrics>) -> Overview {
     let ids = |references: &[crate::config::Reference]| references.iter().map(|it| it.id.to_string()).collect();
     let pipelines = config.service.pipelines.iter().map(|pipeline| PipelineOverview {
         id: pipeline.id.to_string(),
@@ -257,7 +160,7 @@ fn overview(config: &Config, exporters: &HashMap<ComponentId, Arc<dyn Exporter>>
         deliveries: pipeline
             .exporters
             .iter()
-            .filter_map(|reference| Some((reference.id.to_string(), exporters.get(&reference.id)?.delivery())))
+            .filter_map(|it| Some((it.id.to_string(), exporters.get(&it.id)?.exporter.delivery())))
             .collect(),
     });
     // What JSON cannot say is null on a page.
@@ -287,14 +190,13 @@ enum Part {
     Batch(BatchingSettings),
     /// It measures once for all pipelines.
     Limiter(Arc<Limiter>),
-    Plugin(Module),
+    Plugin(Arc<Module>),
 }
 
 type Parts<'a> = HashMap<&'a ComponentId, (&'a Component, Part)>;
 
-fn load_processors<'a>(config: &'a Config, blueprint: &mut Blueprint, problems: &Problems) -> Parts<'a> {
+fn load_processors<'a>(config: &'a Config, blueprint: &mut Blueprint, base: &Base, problems: &Problems) -> Parts<'a> {
     let mut parts = HashMap::new();
-    let mut clockwork = None;
     for component in used(&config.processors, config, |pipeline| &pipeline.processors) {
         let settings = match blueprint.processors.remove(&component.id) {
             None => continue,
@@ -309,16 +211,14 @@ fn load_processors<'a>(config: &'a Config, blueprint: &mut Blueprint, problems: 
             }
             Some(ProcessorSettings::Plugin(settings)) => settings,
         };
-        let engine = clockwork.get_or_insert_with(|| {
-            Clockwork::new().map(Arc::new).map_err(|error| LoadError::Engine(error.to_string()))
-        });
-        let loaded = match engine {
-            Ok(clockwork) => registry::module(clockwork, component.id.to_string().into(), settings),
-            Err(error) => Err(LoadError::Engine(error.to_string())),
+        let load = |clockwork| registry::module(&clockwork, component.id.to_string().into(), settings).map(Arc::new);
+        let loaded = match base.module(component) {
+            Some(same) => Ok(same),
+            None => base.clockwork().and_then(load),
         };
         match loaded {
             Ok(module) => drop(parts.insert(&component.id, (component, Part::Plugin(module)))),
-            Err(error) => problems.error(load_problem(component, &error)),
+            Err(error) => report(component, &error, problems),
         }
     }
     parts
@@ -328,11 +228,12 @@ fn load_processors<'a>(config: &'a Config, blueprint: &mut Blueprint, problems: 
 async fn steps(
     pipeline: &crate::config::Pipeline,
     parts: &Parts<'_>,
-    metrics: &Metrics,
+    base: &Base,
+    plugins: &mut Plugins,
     workers: usize,
     problems: &Problems,
 ) -> Vec<Box<dyn Processor>> {
-    let mut steps: Vec<Box<dyn Processor>> = vec![];
+    let (metrics, mut steps) = (&*base.metrics, Vec::<Box<dyn Processor>>::new());
     for reference in &pipeline.processors {
         match parts.get(&reference.id) {
             // Batches are made behind all steps.
@@ -343,9 +244,16 @@ async fn steps(
                 steps.push(Box::new(MemoryLimiter { limiter, processor_metrics, metrics }));
             }
             Some((component, Part::Plugin(module))) => {
-                match module.plugin(&pipeline.id.to_string(), metrics, workers).await {
-                    Ok(plugin) => steps.push(Box::new(plugin)),
-                    Err(error) => problems.error(load_problem(component, &error)),
+                let plugin = match base.plugin(&pipeline.id, &component.id, module) {
+                    Some(same) => Ok(same),
+                    None => module.plugin(&pipeline.id.to_string(), metrics, workers).await.map(Arc::new),
+                };
+                match plugin {
+                    Ok(plugin) => {
+                        plugins.insert(pipeline, component, module, &plugin);
+                        steps.push(Box::new(Shared(plugin)));
+                    }
+                    Err(error) => report(component, &error, problems),
                 }
             }
         }
@@ -386,57 +294,8 @@ fn batching_of<'a>(
     Some((&last.id, settings))
 }
 
-/// A plugin's error at the setting that it is about.
-fn load_problem(component: &Component, error: &LoadError) -> Problem {
-    let (key, hint) = error.place();
-    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-    let problem = Problem::new(format!("{}.{key}", component.path), format!("{error}{cause}"));
-    problem.at(registry::place(component, key)).hint(hint)
-}
-
-/// A shutdown waits so long for those who are sent the collector's metrics.
-const LAST_PUSH: Duration = Duration::from_secs(5);
-
-/// A collector that takes spans.
-pub struct Running {
-    servers: Vec<Server>,
-    exporters: Vec<(Id, Arc<dyn Exporter>)>,
-    pages: Vec<Server>,
-    pushes: Vec<Push>,
-    health: Health,
-    metrics: Arc<Metrics>,
-    drain: watch::Sender<bool>,
-}
-
-impl Running {
-    /// Stops to accept, and waits until what is under way has been answered, for
-    /// at most `grace`; says what had not.
-    pub async fn shut_down(self, grace: Duration) {
-        tracing::info!(?grace, "shutting down: no more spans are accepted");
-        self.health.set(Stage::Stopping);
-        self.drain.send_replace(true);
-        let (exporters, mut in_time) = (self.exporters, false);
-        let drained = async {
-            join_all(self.servers.into_iter().map(Server::drain)).await;
-            in_time = true;
-            // From here on nothing comes; what queues cannot send now, they tell of by themselves.
-            join_all(exporters.iter().map(|(_, exporter)| exporter.drain())).await;
-        };
-        let _ = tokio::time::timeout(grace, drained).await;
-        join_all(exporters.iter().map(|(_, exporter)| exporter.close())).await;
-        let pushed = join_all(self.pushes.into_iter().map(Push::finish));
-        if tokio::time::timeout(LAST_PUSH, pushed).await.is_err() {
-            tracing::warn!("the collector's own metrics were not pushed a last time");
-        }
-        let spans = self.metrics.in_flight_spans();
-        if in_time {
-            tracing::info!("Shutdown complete: everything accepted has been answered for.");
-        } else {
-            tracing::warn!(
-                spans,
-                "the grace period is over: these spans were not delivered, and their senders have no OK for them"
-            );
-        }
-        drop(self.pages);
-    }
+/// A plugin's mistakes, those that were not told for another pipeline.
+fn report(component: &Component, error: &LoadError, problems: &Problems) {
+    let found = registry::problems_of(component, error);
+    found.into_iter().filter(|it| !problems.has_error_of(&it.path)).for_each(|it| problems.error(it));
 }

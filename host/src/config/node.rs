@@ -83,6 +83,23 @@ impl Node {
         Node { value, written: None, at }
     }
 
+    /// Whether both say the same, wherever it stands.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let same = match (&self.value, &other.value) {
+            (Value::List(one), Value::List(other)) => {
+                one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.says_the_same(other))
+            }
+            (Value::Map(one), Value::Map(other)) => {
+                let same = |((name, one), (other_name, other)): (&(Key, Node), &(Key, Node))| {
+                    name.name == other_name.name && one.says_the_same(other)
+                };
+                one.entries.len() == other.entries.len() && one.entries.iter().zip(&other.entries).all(same)
+            }
+            (one, other) => one == other,
+        };
+        same && self.written == other.written
+    }
+
     pub fn is_null(&self) -> bool {
         matches!(self.value, Value::Null)
     }
@@ -95,6 +112,35 @@ impl Node {
             // `endpoint: null` is unset; `${env:EMPTY}` is empty text.
             Value::Null => self.written.as_deref().filter(|text| text.is_empty()),
             _ => self.written.as_deref(),
+        }
+    }
+
+    /// The deepest place below that a path such as `actions[2].key` leads to, and how
+    /// much of the path leads there. A key of the last step counts by its own place.
+    pub fn find<'p>(&self, path: &'p str) -> (&Position, &'p str) {
+        let (mut node, mut at, mut rest) = (self, &self.at, path);
+        loop {
+            let trimmed = rest.strip_prefix('.').unwrap_or(rest);
+            let step = match &node.value {
+                Value::Map(map) => map.entries.iter().find_map(|(key, value)| {
+                    let behind = trimmed.strip_prefix(key.name.as_str())?;
+                    let ends = behind.is_empty() || behind.starts_with(['.', '[']);
+                    ends.then_some((&key.at, value, behind))
+                }),
+                Value::List(items) => trimmed.strip_prefix('[').and_then(|inside| {
+                    let (number, behind) = inside.split_once(']')?;
+                    let item = items.get(number.parse::<usize>().ok()?)?;
+                    Some((&item.at, item, behind))
+                }),
+                _ => None,
+            };
+            let Some((place, below, behind)) = step else {
+                return (at, path.strip_suffix(rest).unwrap_or_default());
+            };
+            let is_scalar = !matches!(below.value, Value::Map(_) | Value::List(_));
+            (node, rest) = (below, behind);
+            // A wrong value is shown where it stands, anything else at its key.
+            at = if is_scalar && behind.is_empty() && !below.is_null() { &below.at } else { place };
         }
     }
 
@@ -234,6 +280,15 @@ pub(super) fn join(path: &str, key: &str) -> String {
 mod tests {
     use super::super::parse::parse_for_tests as parse;
     use super::*;
+
+    #[test]
+    fn two_trees_say_the_same_in_different_places() {
+        let tree = parse("a: [1, {b: x}]\nc:\n");
+        assert!(tree.says_the_same(&parse("\n\na:\n  - 1\n  - b: x\nc:\n")));
+        for other in ["a: [1, {b: y}]\nc:\n", "a: [1]\nc:\n", "a: [1, {d: x}]\nc:\n", "a: [0x1, {b: x}]\nc:\n"] {
+            assert!(!tree.says_the_same(&parse(other)), "{other}");
+        }
+    }
 
     #[test]
     fn a_tree_becomes_json() {

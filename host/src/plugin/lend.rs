@@ -3,12 +3,16 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
+
 use super::bindings::vespid::plugin::types::{
-    BooleanColumn, ChangedColumn, DoubleColumn, IntColumn, KeyValue, Label, LogLevel, Owner as WitOwner, Packed,
-    PackedColumn, TextColumn, Value,
+    BooleanColumn, Captures, ChangedColumn, DoubleColumn, Found, IntColumn, KeyValue, Label, LogLevel,
+    Owner as WitOwner, Packed, PackedColumn, TextColumn, Value,
 };
 use super::bindings::vespid::plugin::{batch, edits, host, patterns, types};
 use super::guest::{Guest, GuestFault, Phase};
+use super::patterns::{Budget, Search};
 use crate::traces::{self, Edit, NewValue, Owner, Read, Texts, decode_value};
 
 type Result<T> = wasmtime::Result<T>;
@@ -89,6 +93,10 @@ impl batch::Host for Guest {
         Ok(self.index("batch.span-count")?.count(Owner::Span) as u32)
     }
 
+    fn row_count(&mut self, of: WitOwner) -> Result<u32> {
+        Ok(self.index("batch.row-count")?.count(owner(of)) as u32)
+    }
+
     fn trace_ids(&mut self) -> Result<Vec<u8>> {
         Ok(self.index("batch.trace-ids")?.trace_ids())
     }
@@ -125,6 +133,14 @@ impl batch::Host for Guest {
         Ok(packed(self.index("batch.names-packed")?.names()))
     }
 
+    fn trace_states(&mut self) -> Result<Packed> {
+        Ok(packed(self.index("batch.trace-states")?.trace_states()))
+    }
+
+    fn flags(&mut self) -> Result<Vec<u32>> {
+        Ok(self.index("batch.flags")?.flags())
+    }
+
     fn resource_rows(&mut self) -> Result<Vec<u32>> {
         Ok(self.index("batch.resource-rows")?.resource_rows())
     }
@@ -133,11 +149,35 @@ impl batch::Host for Guest {
         Ok(self.index("batch.scope-rows")?.scope_rows())
     }
 
+    fn scope_names(&mut self) -> Result<Vec<String>> {
+        Ok(texts(&self.index("batch.scope-names")?.scope_names()))
+    }
+
+    fn scope_versions(&mut self) -> Result<Vec<String>> {
+        Ok(texts(&self.index("batch.scope-versions")?.scope_versions()))
+    }
+
     fn metadata(&mut self, key: String) -> Result<Vec<String>> {
-        self.index("batch.metadata")?;
-        let metadata = self.batch.as_ref().map(|batch| batch.context.metadata.as_slice()).unwrap_or_default();
+        let metadata = &self.context("batch.metadata")?.metadata;
         let found = metadata.iter().filter(|(name, _)| name.eq_ignore_ascii_case(&key));
         Ok(found.map(|(_, value)| value.clone()).collect())
+    }
+
+    fn auth(&mut self, key: String) -> Result<Vec<String>> {
+        let found = self.context("batch.auth")?.auth.iter().filter(|(name, _)| *name == key);
+        Ok(found.map(|(_, value)| value.clone()).collect())
+    }
+
+    fn client_address(&mut self) -> Result<String> {
+        Ok(self.context("batch.client-address")?.client.map(|client| client.to_string()).unwrap_or_default())
+    }
+
+    fn receiver(&mut self) -> Result<String> {
+        Ok(self.context("batch.receiver")?.receiver.to_string())
+    }
+
+    fn transport(&mut self) -> Result<String> {
+        Ok(self.context("batch.transport")?.transport.to_owned())
     }
 
     fn event_span_rows(&mut self) -> Result<Vec<u32>> {
@@ -150,6 +190,10 @@ impl batch::Host for Guest {
 
     fn link_span_rows(&mut self) -> Result<Vec<u32>> {
         Ok(self.index("batch.link-span-rows")?.link_span_rows())
+    }
+
+    fn attribute_keys(&mut self, of: WitOwner) -> Result<Vec<String>> {
+        Ok(self.index("batch.attribute-keys")?.attribute_keys(owner(of)))
     }
 
     fn attribute_types(&mut self, of: WitOwner, key: String) -> Result<Vec<u8>> {
@@ -258,6 +302,31 @@ impl edits::Host for Guest {
         self.edit(call, Edit::SetTexts { owner, entries, key, texts })
     }
 
+    fn replace_texts(
+        &mut self,
+        of: WitOwner,
+        rows: Vec<u32>,
+        key: String,
+        codes: Vec<u32>,
+        old: Packed,
+        new: Packed,
+    ) -> Result<()> {
+        let (call, owner) = ("edits.replace-texts", owner(of));
+        even(call, rows.len(), codes.len())?;
+        even(call, old.ends.len(), new.ends.len())?;
+        check_packed(call, &old)?;
+        check_packed(call, &new)?;
+        let texts = new.ends.len();
+        if let Some(&code) = codes.iter().find(|&&code| code as usize >= texts) {
+            return Err(GuestFault::Code { call, code, texts }.into());
+        }
+        let entries = self.entries(call, owner, rows)?;
+        let old = Texts { data: old.data, ends: old.ends, codes: vec![] };
+        let new = Texts { data: new.data, ends: new.ends, codes };
+        let edit = self.index(call)?.replacement(owner, &entries, &key, &old, new);
+        self.edit(call, edit)
+    }
+
     fn remove_attribute(&mut self, of: WitOwner, rows: Vec<u32>, key: String) -> Result<()> {
         let (call, owner) = ("edits.remove-attribute", owner(of));
         let entries = self.entries(call, owner, rows)?;
@@ -299,48 +368,87 @@ impl patterns::Host for Guest {
         Ok(self.patterns.compile(&pattern))
     }
 
+    fn group_names(&mut self, pattern: u32) -> Result<Vec<String>> {
+        Ok(self.patterns.group_names(pattern)?)
+    }
+
     fn find_matches(&mut self, of: WitOwner, patterns: Vec<u32>) -> Result<Vec<PackedColumn>> {
-        let (index, search) = self.search("patterns.find-matches", &patterns)?;
-        let mut spent = None;
-        let columns = index.columns_where(owner(of), |text| {
-            spent.is_none()
-                && search.matches(text).unwrap_or_else(|fault| {
-                    spent = Some(fault);
-                    false
-                })
-        });
-        match spent {
-            Some(fault) => Err(fault.into()),
-            None => Ok(columns.into_iter().map(packed_column).collect()),
-        }
+        let owner = owner(of);
+        let columns = self.search("patterns.find-matches", &patterns, |index, search| {
+            let mut matching = vec![];
+            for spot in search.spots(index, owner) {
+                if search.matches(index.text_at(&spot), spot.found_by)? {
+                    matching.push(spot);
+                }
+            }
+            Ok(index.columns_of(matching.into_iter()))
+        })?;
+        Ok(columns.into_iter().map(packed_column).collect())
+    }
+
+    fn match_texts(&mut self, patterns: Vec<u32>, texts: Packed) -> Result<Vec<u8>> {
+        let call = "patterns.match-texts";
+        check_packed(call, &texts)?;
+        self.search(call, &patterns, |_, search| {
+            let each = search.each(&texts.data, &texts.ends);
+            each.map(|(text, which)| search.matches(text, which).map(u8::from)).collect()
+        })
+    }
+
+    fn find_in_texts(&mut self, pattern: u32, texts: Packed) -> Result<Vec<Found>> {
+        let (call, limit) = ("patterns.find-in-texts", self.limits.memory);
+        check_packed(call, &texts)?;
+        self.search(call, &[pattern], |_, search| {
+            let mut found = vec![];
+            for (number, (text, which)) in (0..).zip(search.each(&texts.data, &texts.ends)) {
+                search.find(text, which, |start, end| {
+                    found.push(Found { text: number, start: start as u32, end: end as u32 });
+                    lends(found.len() * size_of::<Found>(), limit)
+                })?;
+            }
+            Ok(found)
+        })
+    }
+
+    fn capture_in_texts(&mut self, pattern: u32, texts: Packed) -> Result<Captures> {
+        let (call, limit) = ("patterns.capture-in-texts", self.limits.memory);
+        check_packed(call, &texts)?;
+        self.search(call, &[pattern], |_, search| {
+            let mut captures = Captures { texts: vec![], offsets: vec![] };
+            for (number, (text, which)) in (0..).zip(search.each(&texts.data, &texts.ends)) {
+                if search.capture(text, which, &mut captures.offsets)? {
+                    captures.texts.push(number);
+                }
+                lends(captures.offsets.len() * size_of::<u32>(), limit)?;
+            }
+            Ok(captures)
+        })
     }
 
     fn replace_in_texts(&mut self, patterns: Vec<u32>, texts: Packed, replacement: String) -> Result<Packed> {
-        check_packed("patterns.replace-in-texts", &texts)?;
-        let (_, search) = self.search("patterns.replace-in-texts", &patterns)?;
-        let texts = traces::Packed { data: texts.data, ends: texts.ends };
-        let mut out = Packed { data: vec![], ends: vec![] };
-        for at in 0..texts.ends.len() {
-            out.data.extend_from_slice(search.replace(texts.get(at).unwrap_or_default(), &replacement)?.as_bytes());
-            if out.data.len() > self.limits.memory {
-                return Err(GuestFault::Edits { bytes: out.data.len(), limit: self.limits.memory }.into());
+        let (call, limit) = ("patterns.replace-in-texts", self.limits.memory);
+        check_packed(call, &texts)?;
+        self.search(call, &patterns, |_, search| {
+            let mut out = Packed { data: vec![], ends: vec![] };
+            for (text, which) in search.each(&texts.data, &texts.ends) {
+                let replaced = search.replace(text, which, &replacement, limit)?;
+                out.data.extend_from_slice(replaced.as_deref().unwrap_or(text).as_bytes());
+                lends(out.data.len(), limit)?;
+                out.ends.push(out.data.len() as u32);
             }
-            out.ends.push(out.data.len() as u32);
-        }
-        Ok(out)
+            Ok(out)
+        })
     }
 
     fn replace_matches(&mut self, of: WitOwner, patterns: Vec<u32>, replacement: String) -> Result<Vec<ChangedColumn>> {
-        let (call, owner) = ("patterns.replace-matches", owner(of));
-        let (index, search) = self.search(call, &patterns)?;
-        let (limit, mut bytes) = (self.limits.memory, 0);
-        let (edit, changed) = index.rewrites(owner, |text| -> std::result::Result<_, GuestFault> {
-            if !search.matches(text.as_bytes())? {
-                return Ok(None);
-            }
-            let replaced = search.replace(text, &replacement)?;
-            bytes += replaced.len();
-            if bytes > limit { Err(GuestFault::Edits { bytes, limit }) } else { Ok(Some(replaced.into_owned())) }
+        let (call, owner, limit) = ("patterns.replace-matches", owner(of), self.limits.memory);
+        let (edit, changed) = self.search(call, &patterns, |index, search| {
+            let mut bytes = 0;
+            index.rewrites(owner, search.spots(index, owner), |spot| {
+                let replaced = search.replace(index.text_at(spot), spot.found_by, &replacement, limit)?;
+                bytes += replaced.as_ref().map_or(0, String::len);
+                if bytes > limit { Err(GuestFault::Edits { bytes, limit }) } else { Ok(replaced) }
+            })
         })?;
         let changed = changed.into_iter().map(|it| ChangedColumn { key: it.key, rows: it.rows }).collect();
         self.edit(call, edit)?;
@@ -348,9 +456,41 @@ impl patterns::Host for Guest {
     }
 }
 
+type FaultOr<T> = std::result::Result<T, GuestFault>;
+
+/// What a host function gives back may not be larger than the guest itself.
+fn lends(bytes: usize, limit: usize) -> FaultOr<()> {
+    if bytes > limit { Err(GuestFault::Lent { bytes, limit }) } else { Ok(()) }
+}
+
 impl Guest {
-    fn search(&self, call: &'static str, patterns: &[u32]) -> Result<(&traces::Index, super::patterns::Search<'_>)> {
-        Ok((self.index(call)?, self.patterns.search(patterns)?))
+    fn context(&self, call: &'static str) -> Result<&traces::Context> {
+        match &self.batch {
+            Some(batch) if self.phase == Phase::Process => Ok(&batch.context),
+            _ => Err(GuestFault::NoBatch(call).into()),
+        }
+    }
+
+    /// Searches the batch, or texts of the guest's own. A search that turns out to
+    /// be long is begun anew where this worker's other tasks need not wait for it.
+    fn search<R>(
+        &self,
+        call: &'static str,
+        patterns: &[u32],
+        search: impl Fn(&traces::Index, &Search<'_>) -> FaultOr<R>,
+    ) -> Result<R> {
+        let index = self.index(call)?;
+        let within = |budget: Budget<'_>| search(index, &self.patterns.search(patterns, budget)?);
+        let budget = || Budget::new(&self.meter, self.deadline);
+        // Only a runtime of several workers can give its other tasks to another thread.
+        let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+        if !flavor.is_ok_and(|flavor| flavor == RuntimeFlavor::MultiThread) {
+            return Ok(within(budget())?);
+        }
+        match within(budget().impatient()) {
+            Err(GuestFault::Impatient) => Ok(block_in_place(|| within(budget()))?),
+            done => Ok(done?),
+        }
     }
 }
 

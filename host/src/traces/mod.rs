@@ -13,6 +13,7 @@ mod index;
 mod message;
 mod otlp_json;
 mod regular;
+mod search;
 mod show;
 mod splice;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod tests;
 mod walk;
 mod wire;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use columns::{Packed, Read, TextColumn};
@@ -28,6 +30,7 @@ pub use edit::{Changed, Dropped, Edit, NewValue, Texts};
 pub use index::{Index, Kind, Owner};
 pub use message::{Message, PREFIX, write_prefix};
 pub use otlp_json::{OtlpJsonError, decode_request, decode_value, encode_request};
+pub use search::{FINDERS, Spot};
 pub use walk::{MESSAGE_LIMIT, VALUE_DEPTH};
 pub use wire::{Fault, WireError};
 
@@ -42,6 +45,8 @@ pub struct Context {
     pub transport: &'static str,
     /// Tempo's `X-Scope-OrgID`, where a plugin set it.
     pub tenant: Option<String>,
+    /// Where the sender is, where a processor may ask for it.
+    pub client: Option<SocketAddr>,
     /// The sender's headers, lower case, where the receiver keeps them.
     pub metadata: Vec<(String, String)>,
     /// What the receiver's authenticator knows of the sender.

@@ -54,13 +54,14 @@ pub struct Queued {
     metrics: ExporterMetrics,
     queue_metrics: QueueMetrics,
     courier: Courier,
+    shelf: OnceLock<Arc<Shelf>>,
     running: OnceLock<Running>,
     is_closed: AtomicBool,
 }
 
-/// What there is from `open` on.
+/// What there is from `begin` on.
 struct Running {
-    user: User,
+    user: Arc<User>,
     /// Told when nothing more comes.
     ending: watch::Sender<bool>,
     dispatcher: Mutex<Option<JoinHandle<()>>>,
@@ -85,8 +86,8 @@ impl Queued {
         drain: Drain,
     ) -> Self {
         let courier = Courier { id: id.clone(), inner, metrics: metrics.clone(), disk: queue_metrics.clone(), drain };
-        let (running, is_closed) = (OnceLock::new(), AtomicBool::new(false));
-        Self { id, settings, storage, metrics, queue_metrics, courier, running, is_closed }
+        let (shelf, running, is_closed) = (OnceLock::new(), OnceLock::new(), AtomicBool::new(false));
+        Self { id, settings, storage, metrics, queue_metrics, courier, shelf, running, is_closed }
     }
 
     async fn enter(&self, parcel: Parcel) -> Result<Outcome, ConsumeError> {
@@ -112,7 +113,7 @@ impl Queued {
                 self.id
             )));
         }
-        let room = running.user.0.reserve(&parcel, self.settings.limit, self.settings.waits).await;
+        let room = running.user.shelf.reserve(&parcel, self.settings.limit, self.settings.waits).await;
         let room = room.ok_or_else(|| ConsumeError::retryable("sending queue is full"))?;
         match room.fill(parcel).await {
             Ok(()) => Ok(Outcome::default()),
@@ -121,7 +122,10 @@ impl Queued {
         }
     }
 
-    async fn begin(&self) -> Result<(), OpenError> {
+    async fn prepare(&self) -> Result<(), OpenError> {
+        if self.shelf.get().is_some() {
+            return Ok(());
+        }
         let (id, storage) = (self.id.clone(), self.storage.clone());
         let disk = self.queue_metrics.disk.clone();
         let find = move || match &storage {
@@ -143,19 +147,24 @@ impl Queued {
         let found = tokio::task::spawn_blocking(find).await;
         let found = found.map_err(|error| OpenError { message: error.to_string() })?;
         let shelf = found.map_err(|error| OpenError { message: self.open_failed(&error) })?;
+        // Asked twice at a time, the first one counts, and both found the same.
+        drop(self.shelf.set(shelf));
+        Ok(())
+    }
+
+    fn run(&self) {
+        let Some(shelf) = self.shelf.get().filter(|_| self.running.get().is_none()) else { return };
         let exporter = &self.id;
         let (requests, spans) = shelf.held();
         match shelf.folder().map(Path::display) {
             Some(folder) => tracing::info!(%exporter, %folder, requests, spans, "the queue is kept on the disk"),
             None => tracing::info!(%exporter, "early OK: senders are answered before the destination has their spans"),
         }
-        let user = shelf.join(self.queue_metrics.clone(), self.settings.limit);
         let (ending, told) = watch::channel(false);
-        let dispatch = dispatch(self.courier.clone(), shelf, self.settings.window, told);
+        let user = shelf.join(self.queue_metrics.clone(), self.settings.limit);
+        let dispatch = dispatch(self.courier.clone(), user.clone(), self.settings.window, told);
         let dispatcher = Mutex::new(Some(tokio::spawn(dispatch)));
-        // Opened twice, the second dispatcher ends with what it is in.
         drop(self.running.set(Running { user, ending, dispatcher }));
-        Ok(())
     }
 
     fn open_failed(&self, error: &StorageError) -> String {
@@ -186,10 +195,10 @@ impl Queued {
             // It was ended, or has ended: both are fine.
             drop(dispatcher.await);
         }
-        let shelf = &running.user.0;
+        let shelf = &running.user.shelf;
         shelf.flush().await;
         let (exporter, (requests, spans)) = (&self.id, shelf.held());
-        if requests == 0 || shelf.is_shared() {
+        if requests == 0 || running.user.is_superseded() {
             return;
         }
         if let Some(folder) = shelf.folder().map(Path::display) {
@@ -248,7 +257,11 @@ impl Exporter for Queued {
     }
 
     fn open(&self) -> BoxFuture<'_, Result<(), OpenError>> {
-        Box::pin(self.begin())
+        Box::pin(self.prepare())
+    }
+
+    fn begin(&self) {
+        self.run();
     }
 
     fn drain(&self) -> BoxFuture<'_, ()> {
@@ -335,10 +348,15 @@ struct Courier {
 /// Takes what waits, in order, and hands it on, as much at once as the window lets.
 /// It stops where a shutdown finds the destination unwell, or another exporter that
 /// goes on with the same queue.
-async fn dispatch(courier: Courier, shelf: Arc<Shelf>, window: Limit, mut ending: watch::Receiver<bool>) {
-    let mut tasks = JoinSet::new();
-    let (mut used, mut stops, mut is_ending, mut is_draining) = (0, false, false, false);
+async fn dispatch(courier: Courier, user: Arc<User>, window: Limit, mut ending: watch::Receiver<bool>) {
+    let (shelf, mut tasks) = (&user.shelf, JoinSet::new());
+    let (mut used, mut stops, mut is_ending) = (0, false, false);
     loop {
+        if !stops && user.is_superseded() {
+            stops = true;
+            // What this one was woken for is the other one's.
+            shelf.wake();
+        }
         while !stops && used < window.size && tasks.len() < MOST_AT_ONCE {
             let Some(taken) = shelf.take() else { break };
             let size = taken.size(window.sizer).max(1);
@@ -359,10 +377,6 @@ async fn dispatch(courier: Courier, shelf: Arc<Shelf>, window: Limit, mut ending
                 }
             }
             () = shelf.arrival(), if takes => {}
-            () = courier.drain.begun(), if !is_draining => {
-                is_draining = true;
-                stops |= shelf.is_shared();
-            }
             changed = ending.changed(), if !is_ending => is_ending = changed.is_err() || *ending.borrow(),
         }
     }

@@ -3,6 +3,7 @@
 //! Version 1, numbers little-endian: a byte 1, spans (u32), the context as JSON behind
 //! its length (u32), the request to the end.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -20,6 +21,7 @@ struct Whose<'a> {
     receiver: std::borrow::Cow<'a, str>,
     transport: std::borrow::Cow<'a, str>,
     tenant: Option<String>,
+    client: Option<SocketAddr>,
     metadata: Vec<(String, String)>,
     auth: Vec<(String, String)>,
 }
@@ -31,6 +33,7 @@ pub(super) fn encode(parcel: &Parcel) -> Vec<Bytes> {
         receiver: (&*context.receiver).into(),
         transport: context.transport.into(),
         tenant: context.tenant.clone(),
+        client: context.client,
         metadata: context.metadata.clone(),
         auth: context.auth.clone(),
     };
@@ -58,6 +61,7 @@ pub(super) fn decode(record: &Bytes) -> Option<Parcel> {
         receiver: whose.receiver.into(),
         transport: if whose.transport == "http" { "http" } else { "grpc" },
         tenant: whose.tenant,
+        client: whose.client,
         metadata: whose.metadata,
         auth: whose.auth,
     };
@@ -79,6 +83,7 @@ mod tests {
             receiver: "otlp/front".into(),
             transport: "http",
             tenant: Some("blue \"team\"".to_owned()),
+            client: Some(([192, 0, 2, 1], 4242).into()),
             metadata: vec![pair("x-scope-orgid", "a"), pair("x-scope-orgid", "b")],
             auth: vec![pair("subject", "änn")],
         };

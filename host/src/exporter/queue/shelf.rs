@@ -80,8 +80,8 @@ struct State {
     last: u64,
     /// Whose metrics show the queue, and what they count.
     shown: Option<(QueueMetrics, Sizer)>,
-    /// Exporters that take from it.
-    users: usize,
+    /// The number of the exporter that takes from it.
+    user: u64,
 }
 
 impl State {
@@ -132,15 +132,18 @@ impl Shelf {
     }
 
     /// An exporter takes from it from now on, and its metrics show it.
-    pub fn join(self: &Arc<Self>, metrics: QueueMetrics, limit: Limit) -> User {
+    pub fn join(self: &Arc<Self>, metrics: QueueMetrics, limit: Limit) -> Arc<User> {
         let mut state = self.state();
-        state.users += 1;
+        state.user += 1;
+        let number = state.user;
         metrics.capacity.set(limit.size as i64);
         state.shown = Some((metrics, limit.sizer));
         state.show();
         drop(state);
         self.show_bytes();
-        User(Arc::clone(self))
+        // The one before hears that it is superseded.
+        self.arrived.notify_waiters();
+        Arc::new(User { shelf: Arc::clone(self), number })
     }
 
     fn show_bytes(&self) {
@@ -151,9 +154,9 @@ impl Shelf {
         }
     }
 
-    /// Whether another exporter goes on with what this one leaves.
-    pub fn is_shared(&self) -> bool {
-        self.state().users > 1
+    /// Wakes one that waits for an arrival.
+    pub fn wake(&self) {
+        self.arrived.notify_one();
     }
 
     pub fn is_empty(&self) -> bool {
@@ -256,14 +259,15 @@ impl Drop for Shelf {
     }
 }
 
-/// An exporter that takes from a shelf.
-pub(super) struct User(pub Arc<Shelf>);
+/// An exporter that takes from a shelf, as long as no later one does.
+pub(super) struct User {
+    pub shelf: Arc<Shelf>,
+    number: u64,
+}
 
-impl Drop for User {
-    fn drop(&mut self) {
-        self.0.state().users -= 1;
-        // What it was woken for may wait for the others.
-        self.0.arrived.notify_one();
+impl User {
+    pub fn is_superseded(&self) -> bool {
+        self.shelf.state().user != self.number
     }
 }
 
