@@ -1,5 +1,6 @@
 //! Operating the collector: its command line, its pages, its start and its end.
 
+mod account;
 mod cache;
 mod commands;
 mod logs;
@@ -9,3 +10,4 @@ mod pages;
 mod push;
 mod shutdown;
 mod sources;
+mod why;

@@ -8,6 +8,7 @@ mod run;
 mod sample;
 mod send;
 mod validate;
+mod why;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -50,6 +51,8 @@ enum Subcommands {
     },
     /// Print the config, merged and filled in, with its secrets hidden
     PrintConfig(print_config::PrintConfigArgs),
+    /// Ask a running collector what became of a trace's spans, and why
+    Why(why::WhyArgs),
     /// Send sample spans to a collector
     Send(send::SendArgs),
     /// See a plugin at work, with sample spans and nothing else needed
@@ -120,6 +123,7 @@ pub fn main() -> ExitCode {
         Some(Subcommands::Components) => components::execute(),
         Some(Subcommands::Featuregate { id }) => gates::execute(id.as_deref()),
         Some(Subcommands::PrintConfig(args)) => print_config::execute(&args),
+        Some(Subcommands::Why(args)) => why::execute(&args),
         Some(Subcommands::Send(args)) => send::execute(&args),
         Some(Subcommands::Quickstart(args)) => quickstart::execute(&args),
     };

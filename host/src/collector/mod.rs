@@ -21,7 +21,7 @@ use crate::pipeline::{FanOut, Pipeline};
 use crate::plugin::{Clockwork, LoadError, Module};
 use crate::receiver::otlp::{Door, OtlpReceiver, Protocol};
 use crate::registry::{self, Blueprint, ExtensionSettings, ProcessorSettings, ReceiverSettings};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Account, Metrics, State};
 use crate::transport::budget::Budget;
 use crate::transport::listen::{Listener, Server};
 use crate::transport::tls::TlsError;
@@ -378,6 +378,7 @@ impl Running {
             tracing::warn!("the collector's own metrics were not pushed a last time");
         }
         let spans = self.metrics.in_flight_spans();
+        tell(&self.metrics.ledger.read());
         if in_time {
             tracing::info!("Shutdown complete: everything accepted has been answered for.");
         } else {
@@ -388,6 +389,13 @@ impl Running {
         }
         drop(self.pages);
     }
+}
+
+/// The last word on what became of every span.
+fn tell(account: &Account) {
+    let [received, copied, recovered, sent, dropped, rejected] = State::ALL.map(|state| account.sum(state));
+    let in_flight = account.in_flight;
+    tracing::info!(received, copied, recovered, sent, dropped, rejected, in_flight, "The account of all spans");
 }
 
 /// How the pipelines are built, for `validate` to show.

@@ -186,6 +186,11 @@ impl Ledger {
         found.told(self.started.1, |line| book.lines.get(line as usize).cloned())
     }
 
+    /// Since when it is kept.
+    pub fn started(&self) -> SystemTime {
+        self.started.1
+    }
+
     /// Hundredths of a second since the start: enough for a year in four bytes.
     fn now(&self) -> u32 {
         u32::try_from(self.started.0.elapsed().as_millis() / memory::TICK.as_millis()).unwrap_or(u32::MAX)
