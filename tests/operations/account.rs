@@ -134,7 +134,7 @@ fn what_finds_no_room_is_rejected_and_what_waits_is_in_flight() {
     let second = collector.start_send(&request(spans(7)));
     collector.wait_for_metric("otelcol_exporter_queue_size", &[], 9);
     collector.send(&request(spans(4))).expect(Code::Unavailable, "sending queue is full");
-    collector.send(&request(spans(11))).expect(Code::InvalidArgument, "larger than the queue");
+    collector.send(&request(spans(11))).expect(Code::Internal, "larger than the queue");
     let account = collector.account();
     assert_eq!((account.sum("received"), account.sum("in_flight")), (24, 9));
     assert_eq!(account.of("rejected", "exporter:otlp", Some("queue_full")), 4);
