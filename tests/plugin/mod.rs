@@ -3,4 +3,5 @@
 mod bundled;
 mod edits;
 mod patterns;
+mod neighbours;
 mod reads;
