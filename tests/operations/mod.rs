@@ -7,5 +7,7 @@ mod memory;
 mod metrics;
 mod pages;
 mod push;
+mod reload;
 mod shutdown;
 mod sources;
+mod watch;

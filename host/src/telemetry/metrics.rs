@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::families::{self, Families};
 use super::guest::GuestMetrics;
 use super::instrument::{Counter, Gauge, Histogram, Kind, Level, Point, Snapshot, Value};
+use super::reloads::Reloads;
 use super::status::{Status, Statuses};
 
 /// All families; a component takes its own series when it is built.
@@ -16,6 +17,7 @@ pub struct Metrics {
     families: Families,
     guests: Mutex<Vec<Arc<GuestMetrics>>>,
     pub statuses: Statuses,
+    pub reloads: Reloads,
 }
 
 /// A receiver's series, for one transport.
@@ -121,7 +123,8 @@ impl Metrics {
     /// All families, empty.
     pub fn new(level: Level) -> Self {
         let families = Families::new(level);
-        Self { level, started: Instant::now(), families, guests: Mutex::default(), statuses: Statuses::default() }
+        let (guests, statuses, reloads) = (Mutex::default(), Statuses::default(), Reloads::default());
+        Self { level, started: Instant::now(), families, guests, statuses, reloads }
     }
 
     pub fn receiver(&self, id: &str, transport: &str) -> ReceiverMetrics {
@@ -201,6 +204,11 @@ impl Metrics {
         self.families.in_flight.all().iter().map(Gauge::get).sum()
     }
 
+    /// How much is told, from the start to the end.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
     /// Since when the collector runs.
     pub fn started(&self) -> Instant {
         self.started
@@ -212,6 +220,7 @@ impl Metrics {
             return vec![];
         }
         let mut found = self.process();
+        found.extend(self.reloads.gather());
         found.extend(self.families.gather());
         let guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
         found.extend(super::guest::gather(&guests));

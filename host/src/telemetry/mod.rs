@@ -9,16 +9,18 @@ mod log;
 mod metrics;
 mod otlp;
 mod prometheus;
+mod reloads;
 mod resource;
 mod status;
 
 pub use gate::LogGate;
 pub use guest::GuestMetrics;
 pub use instrument::{Counter, Distribution, Gauge, Histogram, Kind, Level, Point, Snapshot, Stopwatch, Value};
-pub use log::{LogError, LogOutput, LogSettings, Sampling, start_logging};
+pub use log::{LogError, LogOutput, LogSettings, Logging, Sampling, start_logging};
 pub use metrics::{BatchMetrics, ExporterMetrics, LimiterMetrics, Metrics, ProcessorMetrics, ReceiverMetrics};
 pub use otlp::encode as encode_otlp;
 pub use prometheus::Exposition;
+pub use reloads::Reloads;
 pub use resource::Resource;
 pub use status::{Status, Statuses, Trouble};
 

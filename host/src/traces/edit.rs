@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::index::{AddedColumn, Holder, Index, Kind, Owner, Rows, Slice, State, Value};
+use super::search::Spot;
 use super::wire::{fields, push_varint};
 
 /// A value as an edit hands it over.
@@ -208,23 +209,21 @@ impl Index {
         self.set(owner, entries, key, value);
     }
 
-    /// What to write so that each text attribute for which `rewrite` has another
-    /// text gets it, and the rows that this changes, by key.
+    /// What to write so that each of these texts for which `rewrite` has another
+    /// one gets it, and the rows that this changes, by key.
     pub fn rewrites<E>(
         &self,
         owner: Owner,
-        mut rewrite: impl FnMut(&str) -> Result<Option<String>, E>,
+        spots: impl Iterator<Item = Spot>,
+        mut rewrite: impl FnMut(&Spot) -> Result<Option<String>, E>,
     ) -> Result<(Edit, Vec<Changed>), E> {
         let (mut places, mut texts, mut changed) = (vec![], Texts::default(), BTreeMap::<u32, Vec<u32>>::new());
-        for (row, entry) in self.live(owner).enumerate() {
-            for (key, value) in self.attributes_of(owner, entry).filter(|(_, value)| value.kind == Kind::Text) {
-                let text = std::str::from_utf8(self.bytes(value.slice)).unwrap_or_default();
-                let Some(text) = rewrite(text)? else { continue };
-                places.push(Place { entry: entry as u32, key, was: value.slice });
-                texts.data.extend_from_slice(text.as_bytes());
-                texts.ends.push(texts.data.len() as u32);
-                changed.entry(key).or_default().push(row as u32);
-            }
+        for spot in spots {
+            let Some(text) = rewrite(&spot)? else { continue };
+            places.push(Place { entry: spot.entry, key: spot.key, was: spot.text });
+            texts.data.extend_from_slice(text.as_bytes());
+            texts.ends.push(texts.data.len() as u32);
+            changed.entry(spot.key).or_default().push(spot.row);
         }
         let name = |key| String::from_utf8_lossy(self.key(key)).into_owned();
         let changed = changed.into_iter().map(|(key, rows)| Changed { key: name(key), rows }).collect();
