@@ -8,6 +8,8 @@ mod memory;
 mod metrics;
 mod pages;
 mod push;
+mod reload;
 mod shutdown;
 mod sources;
+mod watch;
 mod why;

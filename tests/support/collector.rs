@@ -106,6 +106,11 @@ impl Process {
         self.log.text()
     }
 
+    /// The file that its config was written to.
+    pub fn config(&self) -> PathBuf {
+        self.folder.as_ref().expect("it has a config").path().join("collector.yaml")
+    }
+
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
@@ -292,6 +297,33 @@ impl Collector {
 
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Writes another config, of which the process is not told.
+    pub fn rewrite(&self, setup: Setup) {
+        std::fs::write(self.process.config(), setup.text()).unwrap();
+    }
+
+    /// How many reloads ended in `success` or in `failure`.
+    pub fn reloads(&self, outcome: &str) -> u64 {
+        self.metrics().sum("vespid_config_reloads", &[("outcome", outcome)])
+    }
+
+    /// Does something after which one more reload ends so, and waits for that.
+    #[track_caller]
+    pub fn expect_reload(&self, outcome: &str, act: impl FnOnce()) {
+        let before = self.reloads(outcome);
+        act();
+        wait_for(&format!("a reload with {outcome}"), || (self.reloads(outcome) > before).then_some(()));
+    }
+
+    /// Reloads with SIGHUP.
+    #[track_caller]
+    pub fn reload(&self, setup: Setup) {
+        self.expect_reload("success", || {
+            self.rewrite(setup);
+            self.process.signal(libc::SIGHUP);
+        });
     }
 
     #[track_caller]

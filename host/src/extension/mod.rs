@@ -73,7 +73,7 @@ impl Port {
         Ok(())
     }
 
-    fn serve<H, F>(self, listener: Listener, handle: H) -> Server
+    fn serve<H, F>(self, listener: Arc<Listener>, handle: H) -> Server
     where
         H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
         F: Future<Output = Response<Ready>> + Send + 'static,

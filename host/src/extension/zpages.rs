@@ -32,7 +32,7 @@ impl ZpagesSettings {
     }
 }
 
-pub fn serve(listener: Listener, settings: ZpagesSettings, overview: Arc<Overview>) -> Server {
+pub fn serve(listener: Arc<Listener>, settings: ZpagesSettings, overview: Arc<Overview>) -> Server {
     let pages = Arc::new(Pages { expvar: settings.expvar, overview, started: SystemTime::now() });
     settings.port.serve(listener, move |request: Request<Incoming>| {
         let pages = Arc::clone(&pages);

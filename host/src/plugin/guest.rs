@@ -43,8 +43,18 @@ pub enum GuestFault {
     Lent { bytes: usize, limit: usize },
     #[error("pattern {0} was not compiled by this plugin")]
     Pattern(u32),
-    #[error("the call's budget of {0} bytes searched by patterns is spent")]
-    Budget(usize),
+    #[error(
+        "the deadline of {deadline:?} passed in a search for the pattern `{pattern}`; \
+         let it match less, search shorter texts, or raise `limits.deadline`"
+    )]
+    Searched { pattern: String, deadline: Duration },
+    /// Not seen by anybody: the search is begun anew.
+    #[error("a search takes long")]
+    Impatient,
+    #[error("the pattern `{pattern}` matched {length} bytes, too many to look for its groups; let it match less")]
+    LongMatch { pattern: String, length: usize },
+    #[error("the pattern `{pattern}` is too large to be looked for in a text that long; split it in several")]
+    LongSearch { pattern: String },
     #[error("the tenant `{0}` is longer than {1} bytes or holds a control character")]
     Tenant(String, usize),
 }

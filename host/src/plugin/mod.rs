@@ -24,7 +24,7 @@ use thiserror::Error;
 pub use engine::Clockwork;
 pub use guest::Limits;
 pub use pool::Failure;
-pub use settings::{Form, OnError, PluginSettings, Source};
+pub use settings::{OnError, PluginSettings, Source};
 
 use crate::component::{BoxFuture, ConsumeError, Id, Processor, Task};
 use crate::telemetry::{GuestMetrics, LogGate, Metrics, ProcessorMetrics, reason};
@@ -82,6 +82,7 @@ pub struct Module {
     settings: PluginSettings,
     component: wasmtime::component::Component,
     clockwork: Arc<Clockwork>,
+    digest: [u8; 32],
 }
 
 impl Module {
@@ -107,7 +108,17 @@ impl Module {
         let component = clockwork
             .compile(&wasm, &digest)
             .map_err(|error| LoadError::Compile { path: path(), cause: format!("{error:#}") })?;
-        Ok(Self { id, settings, component, clockwork: Arc::clone(clockwork) })
+        Ok(Self { id, settings, component, clockwork: Arc::clone(clockwork), digest: digest.into() })
+    }
+
+    /// Whether the file still holds what was loaded.
+    pub fn is_current(&self) -> bool {
+        match &self.settings.module {
+            Source::Builtin(_) => true,
+            Source::File(file) => {
+                read_file(file, &self.settings.module).is_ok_and(|wasm| Sha256::digest(&wasm)[..] == self.digest)
+            }
+        }
     }
 
     /// Instances of its own for one pipeline, the first of them configured.

@@ -37,6 +37,9 @@ pub enum Failure {
     Table,
     #[error("{0}")]
     Fault(String),
+    /// The deadline passed in a host function.
+    #[error("{0}")]
+    Search(String),
     #[error("exited with status {0}")]
     Exit(i32),
     #[error("trapped: {message}")]
@@ -50,7 +53,7 @@ impl Failure {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Rejection(_) => "rejection",
-            Self::Deadline(_) => "deadline",
+            Self::Deadline(_) | Self::Search(_) => "deadline",
             Self::Memory(_) => "memory",
             Self::Table => "table",
             Self::Fault(_) => "fault",
@@ -137,7 +140,7 @@ impl Pool {
         guest.phase = Phase::Process;
         guest.edits.clear();
         guest.edit_bytes = 0;
-        guest.patterns.refill();
+        guest.patterns.tidy();
         let Instance { store, bindings, .. } = &mut instance;
         let processor = bindings.vespid_plugin_processor();
         let answer = self.call(store, self.limits.deadline, async |store| processor.call_process(store).await).await;
@@ -299,6 +302,9 @@ fn failure(error: &wasmtime::Error, guest: &Guest, deadline: Duration) -> Failur
         None => {}
     }
     if let Some(fault) = error.downcast_ref::<GuestFault>() {
+        if matches!(fault, GuestFault::Searched { .. }) {
+            return Failure::Search(fault.to_string());
+        }
         let cause = std::error::Error::source(fault).map(|cause| format!(": {cause}")).unwrap_or_default();
         return Failure::Fault(format!("{fault}{cause}"));
     }

@@ -8,6 +8,7 @@ use super::account::{Clerk, Ledger};
 use super::families::{self, Families};
 use super::guest::GuestMetrics;
 use super::instrument::{Counter, Gauge, Histogram, Kind, Level, Point, Snapshot, Value};
+use super::reloads::Reloads;
 use super::status::{Status, Statuses};
 
 /// All families; a component takes its own series when it is built.
@@ -17,6 +18,7 @@ pub struct Metrics {
     families: Families,
     guests: Mutex<Vec<Arc<GuestMetrics>>>,
     pub statuses: Statuses,
+    pub reloads: Reloads,
     /// What became of every span.
     pub ledger: Arc<Ledger>,
 }
@@ -127,8 +129,8 @@ impl Metrics {
     /// All families, empty.
     pub fn new(level: Level) -> Self {
         let families = Families::new(level);
-        let (guests, statuses, ledger) = (Mutex::default(), Statuses::default(), Ledger::new());
-        Self { level, started: Instant::now(), families, guests, statuses, ledger }
+        let (guests, statuses, reloads) = (Mutex::default(), Statuses::default(), Reloads::default());
+        Self { level, started: Instant::now(), families, guests, statuses, reloads, ledger: Ledger::new() }
     }
 
     pub fn receiver(&self, id: &str, transport: &str) -> ReceiverMetrics {
@@ -211,6 +213,11 @@ impl Metrics {
         self.families.in_flight.all().iter().map(Gauge::get).sum()
     }
 
+    /// How much is told, from the start to the end.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
     /// Since when the collector runs.
     pub fn started(&self) -> Instant {
         self.started
@@ -222,6 +229,7 @@ impl Metrics {
             return vec![];
         }
         let mut found = self.process();
+        found.extend(self.reloads.gather());
         found.extend(self.families.gather());
         found.extend(self.ledger.gather());
         let guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);

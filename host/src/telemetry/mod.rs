@@ -10,6 +10,7 @@ mod log;
 mod metrics;
 mod otlp;
 mod prometheus;
+mod reloads;
 mod resource;
 mod status;
 
@@ -17,10 +18,11 @@ pub use account::{Account, Clerk, Finding, Held, Ledger, Line, SpanIds, State, T
 pub use gate::LogGate;
 pub use guest::GuestMetrics;
 pub use instrument::{Counter, Distribution, Gauge, Histogram, Kind, Level, Point, Snapshot, Stopwatch, Value};
-pub use log::{LogError, LogOutput, LogSettings, Sampling, start_logging};
+pub use log::{LogError, LogOutput, LogSettings, Logging, Sampling, start_logging};
 pub use metrics::{BatchMetrics, ExporterMetrics, LimiterMetrics, Metrics, ProcessorMetrics, ReceiverMetrics};
 pub use otlp::encode as encode_otlp;
 pub use prometheus::Exposition;
+pub use reloads::Reloads;
 pub use resource::Resource;
 pub use status::{Status, Statuses, Trouble};
 

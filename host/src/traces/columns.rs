@@ -5,6 +5,7 @@ use memchr::memmem::Finder;
 
 use super::index::{Attribute, Index, Kind, NONE, Owner, Slice, SpanEntry, State, Value};
 use super::otlp_json::encode_value;
+use super::search::Spot;
 use super::wire::varint;
 
 /// Texts one behind the other: text i is `data[ends[i - 1]..ends[i]]`.
@@ -36,12 +37,12 @@ pub struct TextColumn {
 }
 
 impl TextColumn {
-    fn new(key: &[u8]) -> Self {
+    pub(super) fn new(key: &[u8]) -> Self {
         Self { key: String::from_utf8_lossy(key).into_owned(), ..Self::default() }
     }
 
     /// A value that equals the one before it, as a constant does, is stored once.
-    fn push(&mut self, row: u32, text: &[u8]) {
+    pub(super) fn push(&mut self, row: u32, text: &[u8]) {
         let Packed { data, ends } = &mut self.dictionary;
         let last = ends.iter().rev().nth(1).map_or(0, |&start| start as usize);
         if ends.is_empty() || data.get(last..) != Some(text) {
@@ -170,16 +171,11 @@ impl Index {
 
     /// The attributes of one entry: those of the wire, then those that edits added.
     pub(super) fn attributes_of(&self, owner: Owner, entry: usize) -> impl Iterator<Item = (u32, Value)> + '_ {
-        self.values_of(owner, entry).map(|(key, value, _)| (key, value))
-    }
-
-    /// The same, and whether an edit gave the value.
-    fn values_of(&self, owner: Owner, entry: usize) -> impl Iterator<Item = (u32, Value, State)> + '_ {
         let run = self.holder(owner, entry).map(|holder| holder.attributes).unwrap_or_default();
         let wire = self.attributes[owner as usize].get(run.range()).unwrap_or_default();
         let added = self.added[owner as usize].iter();
-        let added = added.filter_map(move |column| Some((column.key, (*column.values.get(entry)?)?, State::Edited)));
-        wire.iter().filter(|it| it.state != State::Removed).map(|it| (it.key, it.value, it.state)).chain(added)
+        let added = added.filter_map(move |column| Some((column.key, (*column.values.get(entry)?)?)));
+        wire.iter().filter(|it| it.state != State::Removed).map(|it| (it.key, it.value)).chain(added)
     }
 
     /// Calls `found` with every value that a row has under the key, rows ascending.
@@ -275,104 +271,24 @@ impl Index {
 
     /// Every text attribute, a column a key, keys in the order of their first sight.
     pub fn text_columns(&self, owner: Owner) -> Vec<TextColumn> {
-        self.columns_where(owner, |_| true)
+        self.columns_of(self.all_texts(owner))
     }
 
-    /// Every text attribute whose value contains `part`. One search over the wire
-    /// finds them all, which is several times faster than one in each value.
+    /// Every text attribute whose value contains `part`.
     pub fn find_text(&self, owner: Owner, part: &str) -> Vec<TextColumn> {
         let finder = Finder::new(part);
-        let Some(mut found) = self.find_in_wire(owner, &finder) else {
-            return self.columns_where(owner, |text| finder.find(text).is_some());
+        let find = |bytes: &[u8], from: usize| {
+            let at = from + finder.find(bytes.get(from..)?)?;
+            Some(at..at + part.len())
         };
-        if self.dirty {
-            for (row, entry) in self.live(owner).enumerate() {
-                let edited = self.values_of(owner, entry).filter(|(_, value, state)| {
-                    *state != State::Wire && value.kind == Kind::Text && finder.find(self.bytes(value.slice)).is_some()
-                });
-                found.extend(edited.map(|(key, value, _)| (row as u32, key, value.slice)));
-            }
-            found.sort_by_key(|&(row, ..)| row);
-        }
-        self.grouped(found.into_iter())
-    }
-
-    /// Row, key and text of the attributes of the wire in which the finder finds
-    /// something; `None` where it finds so much elsewhere that looking at each
-    /// value is cheaper.
-    fn find_in_wire(&self, owner: Owner, finder: &Finder<'_>) -> Option<Vec<(u32, u32, Slice)>> {
-        let (wire, len) = (&self.wire[..], finder.needle().len());
-        let table = &self.attributes[owner as usize];
-        let mut strays = table.len() / 4 + 16;
-        let (mut found, mut at, mut passed) = (vec![], 0, 0);
-        if len == 0 {
-            return None;
-        }
-        while let Some(hit) = wire.get(at..).and_then(|rest| finder.find(rest)) {
-            let hit = at + hit;
-            // The tables are in the order of the wire.
-            passed += table.get(passed..)?.partition_point(|it| it.start as usize <= hit);
-            let within = passed.checked_sub(1).and_then(|at| table.get(at)).filter(|it| {
-                let start = it.value.slice.at as usize;
-                start <= hit && hit + len <= start + it.value.slice.len as usize && it.value.kind == Kind::Text
-            });
-            match within {
-                Some(attribute) => {
-                    at = attribute.end as usize;
-                    if attribute.state == State::Wire
-                        && let Some(row) = self.row_holding(owner, passed - 1)
-                    {
-                        found.push((row, attribute.key, attribute.value.slice));
-                    }
-                }
-                None => {
-                    at = hit + 1;
-                    strays = strays.checked_sub(1)?;
-                }
+        // The empty text is in every text.
+        match self.find_texts(owner, &[find]).filter(|_| !part.is_empty()) {
+            Some(found) => self.columns_of(found.into_iter()),
+            None => {
+                let holds = |spot: &Spot| finder.find(self.bytes(spot.text)).is_some();
+                self.columns_of(self.all_texts(owner).filter(holds))
             }
         }
-        Some(found)
-    }
-
-    /// The row whose attributes include the one at this place of the table.
-    fn row_holding(&self, owner: Owner, attribute: usize) -> Option<u32> {
-        let first = |entry: usize| self.holder(owner, entry).map_or(u32::MAX, |holder| holder.attributes.first);
-        let (mut low, mut high) = (0, self.entries(owner));
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if first(middle) as usize <= attribute { low = middle + 1 } else { high = middle }
-        }
-        let entry = low.checked_sub(1)?;
-        let row = self.row(owner, entry as u32);
-        (self.entry(owner, row as usize) == Some(entry)).then_some(row)
-    }
-
-    /// The text attributes whose values are `wanted`, a column a key.
-    pub fn columns_where(&self, owner: Owner, mut wanted: impl FnMut(&[u8]) -> bool) -> Vec<TextColumn> {
-        let each = self.live(owner).enumerate();
-        self.grouped(
-            each.flat_map(|(row, entry)| {
-                let texts = self.attributes_of(owner, entry).filter(|(_, value)| value.kind == Kind::Text);
-                texts.map(move |(key, value)| (row as u32, key, value.slice))
-            })
-            .filter(|&(.., slice)| wanted(self.bytes(slice))),
-        )
-    }
-
-    fn grouped(&self, texts: impl Iterator<Item = (u32, u32, Slice)>) -> Vec<TextColumn> {
-        let mut columns: Vec<TextColumn> = vec![];
-        let mut column_of: Vec<u32> = vec![NONE; self.keys.entries.len()];
-        for (row, key, slice) in texts {
-            let Some(place) = column_of.get_mut(key as usize) else { continue };
-            if *place == NONE {
-                *place = columns.len() as u32;
-                columns.push(TextColumn::new(self.key(key)));
-            }
-            if let Some(column) = columns.get_mut(*place as usize) {
-                column.push(row, self.bytes(slice));
-            }
-        }
-        columns
     }
 
     /// The first value under the key; `None` also where there is no such row.

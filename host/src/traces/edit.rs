@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::ids::ids_of;
 use super::index::{AddedColumn, Holder, Index, Kind, Owner, Rows, Slice, State, Value};
+use super::search::Spot;
 use super::wire::{fields, push_varint};
 use crate::telemetry::SpanIds;
 
@@ -42,6 +43,16 @@ pub struct Texts {
     pub ends: Vec<u32>,
     /// For each row the number of its text; rows and texts are in step where it is empty.
     pub codes: Vec<u32>,
+}
+
+impl Texts {
+    /// The number of the text of the row, or place, with this number.
+    fn code(&self, at: usize) -> usize {
+        match self.codes.get(at) {
+            Some(&code) => code as usize,
+            None => at,
+        }
+    }
 }
 
 /// One edit. `entries` are index entries, which a row was turned into when the
@@ -155,8 +166,10 @@ impl Index {
                 sets(entries, key, 0) + texts.data.len() + repeated + column(*owner)
             }
             Edit::Rewrite { places, texts, .. } => {
-                let keys = places.iter().map(|place| self.key(place.key).len() + OVERHEAD);
-                texts.data.len() + keys.sum::<usize>()
+                let each = |(at, place): (usize, &Place)| {
+                    self.key(place.key).len() + OVERHEAD + text_range(texts, texts.code(at)).len()
+                };
+                places.iter().enumerate().map(each).fold(texts.data.len(), usize::saturating_add)
             }
             Edit::SetNames { entries, names } => {
                 names.iter().map(String::len).sum::<usize>() + entries.len() * OVERHEAD
@@ -198,33 +211,48 @@ impl Index {
         self.set(owner, entries, key, value);
     }
 
-    /// What to write so that each text attribute for which `rewrite` has another
-    /// text gets it, and the rows that this changes, by key.
+    /// What to write so that each of these texts for which `rewrite` has another
+    /// one gets it, and the rows that this changes, by key.
     pub fn rewrites<E>(
         &self,
         owner: Owner,
-        mut rewrite: impl FnMut(&str) -> Result<Option<String>, E>,
+        spots: impl Iterator<Item = Spot>,
+        mut rewrite: impl FnMut(&Spot) -> Result<Option<String>, E>,
     ) -> Result<(Edit, Vec<Changed>), E> {
         let (mut places, mut texts, mut changed) = (vec![], Texts::default(), BTreeMap::<u32, Vec<u32>>::new());
-        for (row, entry) in self.live(owner).enumerate() {
-            for (key, value) in self.attributes_of(owner, entry).filter(|(_, value)| value.kind == Kind::Text) {
-                let text = std::str::from_utf8(self.bytes(value.slice)).unwrap_or_default();
-                let Some(text) = rewrite(text)? else { continue };
-                places.push(Place { entry: entry as u32, key, was: value.slice });
-                texts.data.extend_from_slice(text.as_bytes());
-                texts.ends.push(texts.data.len() as u32);
-                changed.entry(key).or_default().push(row as u32);
-            }
+        for spot in spots {
+            let Some(text) = rewrite(&spot)? else { continue };
+            places.push(Place { entry: spot.entry, key: spot.key, was: spot.text });
+            texts.data.extend_from_slice(text.as_bytes());
+            texts.ends.push(texts.data.len() as u32);
+            changed.entry(spot.key).or_default().push(spot.row);
         }
         let name = |key| String::from_utf8_lossy(self.key(key)).into_owned();
         let changed = changed.into_iter().map(|(key, rows)| Changed { key: name(key), rows }).collect();
         Ok((Edit::Rewrite { owner, places, texts }, changed))
     }
 
+    /// What to write so that on each entry the texts of the key that read the old
+    /// text with the entry's code get the new one. Entries and codes are as many.
+    pub fn replacement(&self, owner: Owner, entries: &[u32], key: &str, old: &Texts, new: Texts) -> Edit {
+        let (mut places, mut codes) = (vec![], vec![]);
+        let key = self.find_key(key.as_bytes());
+        for (&entry, &code) in entries.iter().zip(&new.codes) {
+            let was = old.data.get(text_range(old, code as usize));
+            for (held, value) in self.attributes_of(owner, entry as usize) {
+                if Some(held) == key && value.kind == Kind::Text && Some(self.bytes(value.slice)) == was {
+                    places.push(Place { entry, key: held, was: value.slice });
+                    codes.push(code);
+                }
+            }
+        }
+        Edit::Rewrite { owner, places, texts: Texts { codes, ..new } }
+    }
+
     fn rewrite(&mut self, owner: Owner, places: &[Place], texts: &Texts) {
         let base = self.keep(&texts.data).at;
         for (at, place) in places.iter().enumerate() {
-            let range = text_range(texts, at);
+            let range = text_range(texts, texts.code(at));
             let slice = Slice { at: base + range.start as u32, len: range.len() as u32 };
             let (entry, key) = (place.entry as usize, place.key);
             let Some(holder) = self.holder(owner, entry).copied() else { continue };

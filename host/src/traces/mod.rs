@@ -14,6 +14,7 @@ mod index;
 mod message;
 mod otlp_json;
 mod regular;
+mod search;
 mod show;
 mod splice;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use edit::{Changed, Dropped, Edit, NewValue, Texts};
 pub use index::{Index, Kind, Owner};
 pub use message::{Message, PREFIX, write_prefix};
 pub use otlp_json::{OtlpJsonError, decode_request, decode_value, encode_request};
+pub use search::{FINDERS, Spot};
 pub use walk::{MESSAGE_LIMIT, VALUE_DEPTH};
 pub use wire::{Fault, WireError};
 

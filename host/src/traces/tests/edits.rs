@@ -50,7 +50,9 @@ proptest! {
         model.apply(&first);
         let rewrite = |text: &str| (text.len() % 2 == 1).then(|| format!("{text}@{text}"));
         for owner in Owner::ALL {
-            let edit = batch.index().unwrap().rewrites(owner, |text| Ok::<_, ()>(rewrite(text))).unwrap().0;
+            let index = batch.index().unwrap();
+            let edit = index.rewrites(owner, index.all_texts(owner), |spot| Ok::<_, ()>(rewrite(index.text_at(spot))));
+            let edit = edit.unwrap().0;
             batch.apply(vec![edit]).unwrap();
             model.rewrite_texts(owner, rewrite);
         }

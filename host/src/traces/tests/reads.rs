@@ -10,7 +10,7 @@ use serde_json::json;
 use super::model::Model;
 use super::{Case, choices, config};
 use crate::traces::fuzz::{Choices, KEYS};
-use crate::traces::{Index, Owner, Packed, Read, TextColumn};
+use crate::traces::{Index, Owner, Packed, Read, Spot, TextColumn};
 
 proptest! {
     #![proptest_config(config())]
@@ -34,6 +34,31 @@ pub fn assert_reads(index: &Index, model: &Model) {
             one_key(index, model, owner, key, &rows);
         }
         texts(index, model, owner, &rows);
+        spots(index, owner);
+    }
+}
+
+/// A scan of the whole batch finds what a look into each text finds.
+fn spots(index: &Index, owner: Owner) {
+    let finder = |needle: &'static str| {
+        move |bytes: &[u8], from: usize| {
+            let at = from + memchr::memmem::find(bytes.get(from..)?, needle.as_bytes())?;
+            Some(at..at + needle.len())
+        }
+    };
+    let seen = |spot: &Spot, found_by| (spot.row, spot.entry, spot.key, spot.text, found_by);
+    for needles in [&["@"][..], &["E"], &["@", "e", "SELECT 1"], &["", "a@b", "\0", "müß"]] {
+        let finders: Vec<_> = needles.iter().map(|needle| finder(needle)).collect();
+        // Where it gives up, the texts are looked at one by one.
+        let Some(found) = index.find_texts(owner, &finders) else { continue };
+        let each = index.all_texts(owner).filter_map(|spot| {
+            let holds = |needle: &&str| index.text_at(&spot).contains(*needle);
+            let bits = (0..).zip(needles).map(|(bit, needle)| u64::from(holds(needle)) << bit);
+            let found_by = bits.fold(0, |all, bit| all | bit);
+            (found_by != 0).then(|| seen(&spot, found_by))
+        });
+        let found: Vec<_> = found.iter().map(|spot| seen(spot, spot.found_by)).collect();
+        assert_eq!(found, each.collect::<Vec<_>>(), "{needles:?} of {owner:?}");
     }
 }
 

@@ -56,6 +56,28 @@ pub fn everything(metadata: &[String], find: &str, patterns: &[u32]) -> Json {
     })
 }
 
+/// What the functions over given texts say: `matched` of all patterns, and for
+/// each of them `groups` (names), `found` (`[text, start, end]`) and `captured`
+/// (`[text, offsets]`); `replaced` of all with `****`.
+pub fn searched(numbers: &[u32], given: &Packed) -> Json {
+    let each = |&number: &u32| {
+        let captures = patterns::capture_in_texts(number, given);
+        let names = patterns::group_names(number);
+        let offsets = captures.offsets.chunks(names.len() * 2);
+        json!({
+            "groups": names,
+            "found": patterns::find_in_texts(number, given).iter()
+                .map(|it| json!([it.text, it.start, it.end])).collect::<Vec<_>>(),
+            "captured": captures.texts.iter().zip(offsets).map(|(text, offsets)| json!([text, offsets])).collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "matched": patterns::match_texts(numbers, given),
+        "each": numbers.iter().map(each).collect::<Vec<_>>(),
+        "replaced": texts(&patterns::replace_in_texts(numbers, given, "****")),
+    })
+}
+
 fn owner(of: Owner, find: &str, patterns: &[u32]) -> Json {
     let count = batch::attribute_types(of, "").len() as u32;
     let rows: Vec<_> = (0..count).map(|row| batch::attributes(of, row)).collect();

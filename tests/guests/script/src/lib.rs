@@ -7,11 +7,14 @@
 //!     {"op": "set-texts", "owner": "event", "rows": [0], "key": "k", "values": ["a"]},
 //!     {"op": "set-texts-coded", "owner": "span", "rows": [0, 1], "key": "k",
 //!      "codes": [0, 0], "dictionary": ["a"]},
+//!     {"op": "replace-texts", "owner": "span", "rows": [0, 1], "key": "k",
+//!      "codes": [0, 0], "old": ["a"], "new": ["b"]},
 //!     {"op": "remove", "owner": "resource", "rows": "all", "key": "k"},
 //!     {"op": "set-names", "rows": [0], "names": ["renamed"]},
 //!     {"op": "set-status", "rows": [0], "code": 2, "message": "broken"},
 //!     {"op": "set-tenant", "rows": "all", "tenant": "team-a"},
 //!     {"op": "replace-matches", "owner": "span", "patterns": ["[0-9]+"], "replacement": "#"},
+//!     {"op": "search-texts", "key": "k", "patterns": ["[0-9]+"], "texts": ["a1"]},
 //!     {"op": "log", "level": "info", "message": "hello"},
 //!     {"op": "count", "name": "seen", "labels": {"kind": "x"}, "amount": 2},
 //!     {"op": "record", "name": "size", "labels": {}, "value": 2.5},
@@ -24,6 +27,8 @@
 //! A value is one of `text`, `boolean`, `int`, `double`, `bytes` and `json`.
 //! Rows are numbers or `"all"`. `dump` reads everything by every read function
 //! and sets the result, one JSON text, on span row 0; its shape is [`dump`]'s.
+//! `search-texts` does so with what the functions over given texts say; its shape
+//! is [`dump::searched`]'s.
 //! Patterns are compiled by `configure`.
 //!
 //! The guest uses the generated bindings alone, so that its tests are tests of
@@ -73,6 +78,14 @@ enum Step {
         codes: Vec<u32>,
         dictionary: Vec<String>,
     },
+    ReplaceTexts {
+        owner: OwnerName,
+        rows: Rows,
+        key: String,
+        codes: Vec<u32>,
+        old: Vec<String>,
+        new: Vec<String>,
+    },
     Remove {
         owner: OwnerName,
         rows: Rows,
@@ -95,6 +108,11 @@ enum Step {
         owner: OwnerName,
         patterns: Vec<String>,
         replacement: String,
+    },
+    SearchTexts {
+        key: String,
+        patterns: Vec<String>,
+        texts: Vec<String>,
     },
     Log {
         level: LevelName,
@@ -201,7 +219,9 @@ export!(Script);
 
 fn ready(step: Step) -> Result<Ready, String> {
     let texts = match &step {
-        Step::ReplaceMatches { patterns, .. } | Step::Dump { patterns, .. } => patterns.as_slice(),
+        Step::ReplaceMatches { patterns, .. }
+        | Step::Dump { patterns, .. }
+        | Step::SearchTexts { patterns, .. } => patterns.as_slice(),
         _ => &[],
     };
     let compiled: Result<Vec<u32>, String> = texts.iter().map(|text| patterns::compile(text)).collect();
@@ -217,6 +237,10 @@ fn run(ready: Ready) -> Result<(), String> {
         Step::Dump { key, metadata, find, .. } => {
             let everything = dump::everything(&metadata, &find, &ready.patterns);
             edits::set_text_attribute(Owner::Span, &[0], &key, &[everything.to_string()]);
+        }
+        Step::SearchTexts { key, texts, .. } => {
+            let searched = dump::searched(&ready.patterns, &packed(&texts));
+            edits::set_text_attribute(Owner::Span, &[0], &key, &[searched.to_string()]);
         }
         edit => apply(edit, &ready.patterns),
     }
@@ -238,6 +262,10 @@ fn apply(edit: Step, patterns: &[u32]) {
             let of = owner.into();
             let texts = packed(&dictionary);
             edits::set_text_attribute_coded(of, &rows.of(of), &key, &codes, &texts);
+        }
+        Step::ReplaceTexts { owner, rows, key, codes, old, new } => {
+            let of = owner.into();
+            edits::replace_texts(of, &rows.of(of), &key, &codes, &packed(&old), &packed(&new));
         }
         Step::Remove { owner, rows, key } => {
             let of = owner.into();
