@@ -87,7 +87,9 @@ fn rejected_requests_are_told_with_their_reasons() {
     sink.answer_next([Reply::Partial { rejected: 1, message: "old" }]);
     collector.send(&request(all[1..].to_vec())).expect_ok();
     let refused = ["rejected", "exporter:otlp", "permanent_error: InvalidArgument"];
-    assert_eq!(told(&asked(&collector, &all[0].trace_id)), [refused]);
+    let answer = asked(&collector, &all[0].trace_id);
+    assert_eq!(told(&answer), [refused]);
+    assert_eq!(answer["findings"][0]["spans"], json!([hex(&all[0].span_id)]));
     let partly = [["sent", "exporter:otlp", ""], ["rejected", "exporter:otlp", "partial_success"]];
     assert_eq!(told(&asked(&collector, &all[2].trace_id)), partly);
     let invalid = ["rejected", "receiver:otlp", "invalid_ids"];
@@ -148,7 +150,9 @@ fn the_pages_for_people_show_the_same_and_no_markup_of_strangers() {
         answer.text().to_owned()
     };
     let account = page("/debug/accountz");
-    for part in ["It balances.", "<tr><th>received</th><td>3</td></tr>", "<td>&lt;script&gt;alert(1)&lt;/script&gt;</td>"] {
+    for part in
+        ["It balances.", "<tr><th>received</th><td>3</td></tr>", "<td>&lt;script&gt;alert(1)&lt;/script&gt;</td>"]
+    {
         assert!(account.contains(part), "{part} in {account}");
     }
     let why = page(&format!("/debug/whyz?trace_id={}", hex(&all[0].trace_id)));

@@ -316,7 +316,7 @@ impl Sending {
             tracing::error!(exporter = %self.id, %error, dropped_items, "Exporting failed. Dropping data.");
             place.settle(parcel.spans);
             self.metrics.send_failed(parcel.spans as u64, error.reason(), true);
-            parcel.held.all_rejected(&self.metrics.clerk, reason::TOO_LARGE);
+            self.lost(&mut parcel, reason::TOO_LARGE);
             outcome = outcome.and(Outcome::rejected(parcel.spans, failure.error.message.clone()));
             given_up = Some(failure.error);
         }
@@ -337,9 +337,13 @@ impl Sending {
     fn failed(&self, parcel: &mut Parcel, error: &ConsumeError) {
         let why = if error.retryable { reason::RETRIES_EXHAUSTED } else { reason::PERMANENT_ERROR };
         match error.code {
-            Some(_) => parcel.held.all_rejected(&self.metrics.clerk, &format!("{why}: {}", error.reason())),
-            None => parcel.held.all_rejected(&self.metrics.clerk, why),
+            Some(_) => self.lost(parcel, &format!("{why}: {}", error.reason())),
+            None => self.lost(parcel, why),
         }
+    }
+
+    fn lost(&self, parcel: &mut Parcel, why: &str) {
+        parcel.held.each_rejected(&self.metrics.clerk, why, &parcel.span_ids());
     }
 
     async fn enter(

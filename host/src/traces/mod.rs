@@ -80,11 +80,7 @@ impl Batch {
     /// Validates a request, and indexes it in the same walk where a processor
     /// will look at it. Spans whose ids a back end would refuse the whole
     /// request for are taken out, and come back.
-    pub fn receive(
-        message: Message,
-        context: Arc<Context>,
-        indexed: bool,
-    ) -> Result<(Self, Vec<SpanIds>), WireError> {
+    pub fn receive(message: Message, context: Arc<Context>, indexed: bool) -> Result<(Self, Vec<SpanIds>), WireError> {
         let wire = message.bytes();
         let walked = if indexed { walk::index(&wire)? } else { walk::validate(&wire)? };
         let held = Held::of(walked.spans - walked.invalid, Traces::of(&walked.marks));
@@ -187,6 +183,11 @@ impl Parcel {
         let walked = walk::validate(&message.bytes())?;
         let held = Held::of(walked.spans, Traces::of(&walked.marks));
         Ok(Self { message, spans: walked.spans, context, held })
+    }
+
+    /// The ids of its spans, which it is walked for: not for the usual way.
+    pub fn span_ids(&self) -> Vec<SpanIds> {
+        walk::index(&self.message.bytes()).map(|walked| walked.index.live_ids()).unwrap_or_default()
     }
 
     /// Cuts it into parts as [`split`] does, and its place in the account with it.
