@@ -9,10 +9,11 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use crate::component::{BoxFuture, ConsumeError, Consumer, Exporter, Outcome, Processor};
+use crate::telemetry::{Clerk, reason};
 use crate::traces::{Batch, Parcel};
 
-use repeats::Ledger;
 pub use repeats::Repeats;
+use repeats::Round;
 
 pub struct Pipeline {
     pub processors: Vec<Box<dyn Processor>>,
@@ -26,25 +27,30 @@ pub struct Destination {
     pub exporter: Arc<dyn Exporter>,
     /// What it is remembered by.
     pub number: u32,
+    /// Counts what it has already.
+    pub clerk: Clerk,
 }
 
 impl Destination {
     /// Exports what it does not have yet.
-    async fn send(&self, parcel: Parcel, ledger: Option<&Ledger<'_>>) -> Answer {
-        let Some(ledger) = ledger else { return self.exporter.export(parcel).await };
-        if ledger.has(self.number, &parcel) {
+    async fn send(&self, mut parcel: Parcel, round: Option<&Round<'_>>) -> Answer {
+        let Some(round) = round else { return self.exporter.export(parcel).await };
+        if round.has(self.number, &parcel) {
+            let ids = parcel.span_ids();
+            parcel.held.dropped(&self.clerk, reason::REPEATED, &ids);
             return Ok(Outcome::default());
         }
-        let answer = self.exporter.export(parcel.clone()).await;
+        let (message, context) = (parcel.message.clone(), Arc::clone(&parcel.context));
+        let answer = self.exporter.export(parcel).await;
         if answer.is_ok() {
-            ledger.took(self.number, parcel);
+            round.took(self.number, message, context);
         }
         answer
     }
 }
 
 impl Pipeline {
-    async fn run(&self, mut batch: Batch, ledger: Option<&Ledger<'_>>) -> Answer {
+    async fn run(&self, mut batch: Batch, round: Option<&Round<'_>>) -> Answer {
         for processor in &self.processors {
             batch = processor.process(batch).await?;
         }
@@ -52,34 +58,32 @@ impl Pipeline {
             return Ok(Outcome::default());
         }
         match (self.exporters.is_empty(), self.next.as_slice()) {
-            (_, []) => self.export(batch, ledger).await,
-            (true, [next]) => next.deliver(batch, ledger).await,
-            (true, _) => self.hand_on(&batch, ledger).await,
+            (_, []) => self.export(batch, round).await,
+            (true, _) => self.hand_on(batch, round).await,
             // A batch goes on as it is, edits and index included, and shares its bytes.
             (false, _) => {
-                let (handed_on, exported) =
-                    tokio::join!(self.hand_on(&batch, ledger), self.export(batch.clone(), ledger));
+                let (handed_on, exported) = tokio::join!(self.hand_on(batch.clone(), round), self.export(batch, round));
                 join(vec![handed_on, exported], Outcome::beside)
             }
         }
     }
 
-    async fn export(&self, batch: Batch, ledger: Option<&Ledger<'_>>) -> Answer {
+    async fn export(&self, batch: Batch, round: Option<&Round<'_>>) -> Answer {
         let mut parcels = batch.finish();
         if let ([destination], 1) = (self.exporters.as_slice(), parcels.len())
             && let Some(parcel) = parcels.pop()
         {
-            return destination.send(parcel, ledger).await;
+            return destination.send(parcel, round).await;
         }
-        let everywhere = parcels.iter().map(async |parcel| {
-            let sends = self.exporters.iter().map(|to| to.send(parcel.clone(), ledger));
+        let everywhere = parcels.into_iter().map(async |parcel| {
+            let sends = each(&self.exporters, parcel).map(|(to, parcel)| to.send(parcel, round));
             join(join_all(sends).await, Outcome::beside)
         });
         join(join_all(everywhere).await, Outcome::and)
     }
 
-    async fn hand_on(&self, batch: &Batch, ledger: Option<&Ledger<'_>>) -> Answer {
-        join(join_all(self.next.iter().map(|next| next.deliver(batch.clone(), ledger))).await, Outcome::beside)
+    async fn hand_on(&self, batch: Batch, round: Option<&Round<'_>>) -> Answer {
+        join(join_all(each(&self.next, batch).map(|(to, batch)| to.deliver(batch, round))).await, Outcome::beside)
     }
 
     fn looks_inside(&self) -> bool {
@@ -96,6 +100,17 @@ impl Pipeline {
     fn destinations(&self) -> usize {
         self.exporters.len() + self.next.iter().map(|next| next.destinations).sum::<usize>()
     }
+}
+
+/// Spans for each: copies for all but the last, who gets the original. Each copy is
+/// one more delivery in the account.
+fn each<To, Spans: Clone>(all: &[To], spans: Spans) -> impl Iterator<Item = (&To, Spans)> {
+    let mut original = Some(spans);
+    all.iter().enumerate().filter_map(move |(at, to)| {
+        let is_last = at + 1 == all.len();
+        let spans = if is_last { original.take() } else { original.clone() };
+        Some((to, spans?))
+    })
 }
 
 type Answer = Result<Outcome, ConsumeError>;
@@ -127,20 +142,20 @@ impl FanOut {
         Self { pipelines, repeats, destinations, can_differ }
     }
 
-    fn deliver<'a>(&'a self, batch: Batch, ledger: Option<&'a Ledger<'a>>) -> BoxFuture<'a, Answer> {
+    fn deliver<'a>(&'a self, batch: Batch, round: Option<&'a Round<'a>>) -> BoxFuture<'a, Answer> {
         match self.pipelines.as_slice() {
-            [pipeline] => Box::pin(pipeline.run(batch, ledger)),
+            [pipeline] => Box::pin(pipeline.run(batch, round)),
             pipelines => Box::pin(async move {
-                let all = pipelines.iter().map(|pipeline| pipeline.run(batch.clone(), ledger));
+                let all = each(pipelines, batch).map(|(to, batch)| to.run(batch, round));
                 join(join_all(all).await, Outcome::beside)
             }),
         }
     }
 
     async fn deliver_to_many(&self, batch: Batch) -> Answer {
-        let ledger = Ledger::new(&self.repeats);
-        let answer = self.deliver(batch, Some(&ledger)).await;
-        ledger.close(&answer);
+        let round = Round::new(&self.repeats);
+        let answer = self.deliver(batch, Some(&round)).await;
+        round.close(&answer);
         answer
     }
 }

@@ -1,5 +1,6 @@
 //! Operating the collector: its command line, its pages, its start and its end.
 
+mod account;
 mod cache;
 mod commands;
 mod logs;
@@ -11,3 +12,4 @@ mod reload;
 mod shutdown;
 mod sources;
 mod watch;
+mod why;

@@ -105,7 +105,7 @@ fn texts_are_set_one_a_row_plain_and_coded() {
 #[test]
 fn texts_are_replaced_each_in_its_own_place() {
     let mut sent = sample();
-    let attributes = |request: &mut ExportTraceServiceRequest, values: &[&str]| {
+    let attributes = |request: &mut crate::support::spans::Request, values: &[&str]| {
         let pairs = values.iter().map(|value| text("old", value)).chain([int("old", 3), text("other", "a")]);
         request.resource_spans[0].scope_spans[0].spans[1].attributes = pairs.collect();
     };

@@ -2,5 +2,6 @@
 
 mod bundled;
 mod edits;
+mod neighbours;
 mod patterns;
 mod reads;

@@ -11,6 +11,7 @@ mod send;
 mod signals;
 mod validate;
 mod watch;
+mod why;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -53,6 +54,8 @@ enum Subcommands {
     },
     /// Print the config, merged and filled in, with its secrets hidden
     PrintConfig(print_config::PrintConfigArgs),
+    /// Ask a running collector what became of a trace's spans, and why
+    Why(why::WhyArgs),
     /// Send sample spans to a collector
     Send(send::SendArgs),
     /// See a plugin at work, with sample spans and nothing else needed
@@ -127,6 +130,7 @@ pub fn main() -> ExitCode {
         Some(Subcommands::Components) => components::execute(),
         Some(Subcommands::Featuregate { id }) => gates::execute(id.as_deref()),
         Some(Subcommands::PrintConfig(args)) => print_config::execute(&args),
+        Some(Subcommands::Why(args)) => why::execute(&args),
         Some(Subcommands::Send(args)) => send::execute(&args),
         Some(Subcommands::Quickstart(args)) => quickstart::execute(&args),
     };

@@ -94,16 +94,16 @@ impl Graph {
             let processors = steps(pipeline, &parts, &base, &mut plugins, workers, problems).await;
             let batching = batching_of(pipeline, &parts, problems);
             let named = pipeline.exporters.iter().filter_map(|reference| exporters.get_key_value(&reference.id));
-            let behind_batches = named.map(|(id, built)| match batching {
-                None => Arc::clone(&built.exporter),
-                Some((by, settings)) => {
-                    let (counters, told) = (metrics.exporter(&id.to_string()), metrics.batch(&by.to_string()));
-                    let exporter = Arc::clone(&built.exporter);
-                    Arc::new(Batching::new(settings.clone(), exporter, counters, Some(told), drained.clone()))
+            let behind_batches = named.map(|(id, built)| {
+                let (counters, number) = (metrics.exporter(&id.to_string()), repeats.destination());
+                let (mut exporter, clerk) = (Arc::clone(&built.exporter), counters.clerk.clone());
+                if let Some((by, settings)) = batching {
+                    let told = Some(metrics.batch(&by.to_string()));
+                    exporter = Arc::new(Batching::new(settings.clone(), exporter, counters, told, drained.clone()));
                 }
+                Destination { exporter, number, clerk }
             });
-            let numbered = |exporter| Destination { exporter, number: repeats.destination() };
-            let behind_batches = behind_batches.map(numbered).collect();
+            let behind_batches = behind_batches.collect();
             let behind = |reference: &Reference| {
                 let is_connector = config.connectors.iter().any(|connector| connector.id == reference.id);
                 let pipelines = feeds.get(&reference.id).filter(|_| is_connector)?;

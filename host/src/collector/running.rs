@@ -24,7 +24,7 @@ use crate::extension::health_check::{self, Health, Stage};
 use crate::extension::{Overview, zpages};
 use crate::receiver::otlp::{Endpoint, Line, OpenPort, OtlpReceiver, Port};
 use crate::registry::ExtensionSettings;
-use crate::telemetry::{LogError, Logging};
+use crate::telemetry::{Account, LogError, Logging, State};
 use crate::transport::budget::Budget;
 use crate::transport::listen::Server;
 use crate::transport::tls::TlsError;
@@ -421,6 +421,7 @@ impl Running {
             tracing::warn!("the collector's own metrics were not pushed a last time");
         }
         let spans = self.base.metrics.in_flight_spans();
+        tell(&self.base.metrics.ledger.read());
         if in_time {
             tracing::info!("Shutdown complete: everything accepted has been answered for.");
         } else {
@@ -448,6 +449,13 @@ fn tell_abandoned(storages: &[StoragePlace], life: &Life) {
             );
         }
     }
+}
+
+/// The last word on what became of every span.
+fn tell(account: &Account) {
+    let [received, copied, recovered, sent, dropped, rejected] = State::ALL.map(|state| account.sum(state));
+    let in_flight = account.in_flight;
+    tracing::info!(received, copied, recovered, sent, dropped, rejected, in_flight, "The account of all spans");
 }
 
 async fn told(mut of: watch::Receiver<bool>) {

@@ -1,5 +1,6 @@
 //! Extensions: what runs beside the pipelines, and who may come in and go out.
 
+pub mod account;
 pub mod basic_auth;
 pub mod bearer_token;
 pub mod file_storage;

@@ -6,13 +6,13 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
 use crate::component::ConsumeError;
-use crate::traces::{Context, Parcel};
+use crate::traces::{Context, Message, Parcel};
 
 /// So many requests at destinations are remembered, and for so long: longer than
 /// OpenTelemetry's exporters repeat anything.
@@ -64,12 +64,12 @@ impl Repeats {
         if candidates.is_empty() {
             return None;
         }
-        let digest = digest(parcel);
+        let digest = digest(&parcel.message, &parcel.context);
         candidates.contains(&digest).then_some(digest)
     }
 
-    fn remember(&self, by: u32, parcel: &Parcel) {
-        let (length, digest, since) = (parcel.message.len(), digest(parcel), Instant::now());
+    fn remember(&self, by: u32, message: &Message, context: &Context) {
+        let (length, digest, since) = (message.len(), digest(message, context), Instant::now());
         let mut taken = self.taken();
         if taken.len() >= MOST {
             taken.pop_front();
@@ -87,8 +87,8 @@ impl Repeats {
 
 /// A request's bytes, and whose they are. Of the sender's headers those count that
 /// say who it is: others may differ from one try to the next.
-fn digest(parcel: &Parcel) -> [u8; 32] {
-    let Context { tenant, metadata, auth, .. } = &*parcel.context;
+fn digest(message: &Message, context: &Context) -> [u8; 32] {
+    let Context { tenant, metadata, auth, .. } = context;
     let who = metadata.iter().filter(|(name, _)| name == "x-scope-orgid" || name == "authorization");
     let mut hasher = Sha256::new();
     let mut text = |text: &str| {
@@ -100,12 +100,12 @@ fn digest(parcel: &Parcel) -> [u8; 32] {
         text(name);
         text(value);
     }
-    hasher.update(parcel.message.bytes());
+    hasher.update(message.bytes());
     hasher.finalize().into()
 }
 
 /// One request on its way to several destinations.
-pub(super) struct Ledger<'a> {
+pub(super) struct Round<'a> {
     repeats: &'a Repeats,
     entries: Mutex<Entries>,
 }
@@ -113,14 +113,14 @@ pub(super) struct Ledger<'a> {
 #[derive(Default)]
 struct Entries {
     /// Who has taken what, now.
-    took: Vec<(u32, Parcel)>,
+    took: Vec<(u32, Message, Arc<Context>)>,
     /// What was left out, because it had been taken before.
     skipped: Vec<(u32, [u8; 32])>,
     /// Whether the sender will not come back with it.
     is_over: bool,
 }
 
-impl<'a> Ledger<'a> {
+impl<'a> Round<'a> {
     pub fn new(repeats: &'a Repeats) -> Self {
         Self { repeats, entries: Mutex::default() }
     }
@@ -136,8 +136,8 @@ impl<'a> Ledger<'a> {
         true
     }
 
-    pub fn took(&self, destination: u32, parcel: Parcel) {
-        self.entries().took.push((destination, parcel));
+    pub fn took(&self, destination: u32, message: Message, context: Arc<Context>) {
+        self.entries().took.push((destination, message, context));
     }
 
     /// All have answered.
@@ -147,27 +147,29 @@ impl<'a> Ledger<'a> {
 }
 
 /// Also where the sender has gone before all had answered: it may come again.
-impl Drop for Ledger<'_> {
+impl Drop for Round<'_> {
     fn drop(&mut self) {
         let entries = std::mem::take(&mut *self.entries());
         if entries.is_over {
             entries.skipped.iter().for_each(|(by, digest)| self.repeats.forget(*by, digest));
         } else {
-            entries.took.iter().for_each(|(by, parcel)| self.repeats.remember(*by, parcel));
+            entries.took.iter().for_each(|(by, message, context)| self.repeats.remember(*by, message, context));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::traces::Message;
+    use crate::telemetry::Held;
 
     fn parcel(bytes: &[u8], tenant: &str) -> Parcel {
         let context = Context { tenant: Some(tenant.to_owned()), ..Context::default() };
-        Parcel { message: Message::copy_of(bytes), spans: 1, context: Arc::new(context) }
+        Parcel { message: Message::copy_of(bytes), spans: 1, context: Arc::new(context), held: Held::default() }
+    }
+
+    fn took(round: &Round<'_>, by: u32, parcel: Parcel) {
+        round.took(by, parcel.message.clone(), Arc::clone(&parcel.context));
     }
 
     const FAILED: fn() -> Result<(), ConsumeError> = || Err(ConsumeError::retryable("down"));
@@ -176,12 +178,12 @@ mod tests {
     fn what_one_took_and_another_did_not_is_remembered_until_all_have_it() {
         let repeats = Repeats::default();
         let (a, b) = (repeats.destination(), repeats.destination());
-        let first = Ledger::new(&repeats);
+        let first = Round::new(&repeats);
         assert!(!first.has(a, &parcel(b"x", "t")) && !first.has(b, &parcel(b"x", "t")));
-        first.took(a, parcel(b"x", "t"));
+        took(&first, a, parcel(b"x", "t"));
         first.close(&FAILED());
         drop(first);
-        let again = Ledger::new(&repeats);
+        let again = Round::new(&repeats);
         assert!(again.has(a, &parcel(b"x", "t")) && !again.has(b, &parcel(b"x", "t")));
         assert!(!again.has(a, &parcel(b"y", "t")) && !again.has(a, &parcel(b"x", "u")), "other bytes, another tenant");
         again.close(&Ok(()));
@@ -192,23 +194,23 @@ mod tests {
     #[test]
     fn a_sender_that_goes_away_is_remembered_and_one_that_may_not_repeat_is_not() {
         let repeats = Repeats::default();
-        let gone = Ledger::new(&repeats);
-        gone.took(0, parcel(b"x", ""));
+        let gone = Round::new(&repeats);
+        took(&gone, 0, parcel(b"x", ""));
         drop(gone);
-        assert!(Ledger::new(&repeats).has(0, &parcel(b"x", "")));
-        let refused = Ledger::new(&repeats);
-        refused.took(0, parcel(b"y", ""));
+        assert!(Round::new(&repeats).has(0, &parcel(b"x", "")));
+        let refused = Round::new(&repeats);
+        took(&refused, 0, parcel(b"y", ""));
         refused.close::<()>(&Err(ConsumeError::permanent("bad")));
         drop(refused);
-        assert!(!Ledger::new(&repeats).has(0, &parcel(b"y", "")));
+        assert!(!Round::new(&repeats).has(0, &parcel(b"y", "")));
     }
 
     #[test]
     fn the_memory_is_bounded() {
         let repeats = Repeats::default();
         for number in 0..2 * MOST {
-            let ledger = Ledger::new(&repeats);
-            ledger.took(0, parcel(number.to_string().as_bytes(), ""));
+            let round = Round::new(&repeats);
+            took(&round, 0, parcel(number.to_string().as_bytes(), ""));
         }
         assert_eq!(repeats.count.load(Ordering::Relaxed), MOST);
     }

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use super::account::{Clerk, Ledger};
 use super::families::{self, Families};
 use super::guest::GuestMetrics;
 use super::instrument::{Counter, Gauge, Histogram, Kind, Level, Point, Snapshot, Value};
@@ -18,6 +19,8 @@ pub struct Metrics {
     guests: Mutex<Vec<Arc<GuestMetrics>>>,
     pub statuses: Statuses,
     pub reloads: Reloads,
+    /// What became of every span.
+    pub ledger: Arc<Ledger>,
 }
 
 /// A receiver's series, for one transport.
@@ -38,6 +41,7 @@ pub struct ReceiverMetrics {
     pub succeeded_requests: Counter,
     pub refused_requests: Counter,
     pub failed_requests: Counter,
+    pub clerk: Clerk,
 }
 
 /// An exporter's series.
@@ -59,6 +63,7 @@ pub struct ExporterMetrics {
     /// Its bytes, before they are compressed.
     pub batch_bytes: Histogram,
     pub status: Status,
+    pub clerk: Clerk,
 }
 
 /// The series of a queue that answers before the destination does.
@@ -97,6 +102,7 @@ pub struct ProcessorMetrics {
     pub outgoing: Counter,
     /// Time that a batch spends in the processor, waiting included.
     pub duration: Histogram,
+    pub clerk: Clerk,
 }
 
 /// The series of a `batch` processor.
@@ -142,7 +148,7 @@ impl Metrics {
     pub fn new(level: Level) -> Self {
         let families = Families::new(level);
         let (guests, statuses, reloads) = (Mutex::default(), Statuses::default(), Reloads::default());
-        Self { level, started: Instant::now(), families, guests, statuses, reloads }
+        Self { level, started: Instant::now(), families, guests, statuses, reloads, ledger: Ledger::new() }
     }
 
     pub fn receiver(&self, id: &str, transport: &str) -> ReceiverMetrics {
@@ -157,6 +163,7 @@ impl Metrics {
             succeeded_requests: requests("success"),
             refused_requests: requests("refused"),
             failed_requests: requests("failure"),
+            clerk: Clerk::receiver(&self.ledger, id),
         }
     }
 
@@ -178,6 +185,7 @@ impl Metrics {
             batch_size: of.batch_size.with(&typed),
             batch_bytes: of.batch_bytes.with(&typed),
             status: self.statuses.of(&format!("exporter:{id}")),
+            clerk: Clerk::exporter(&self.ledger, id),
         }
     }
 
@@ -194,6 +202,7 @@ impl Metrics {
             incoming: of.incoming.with(&labels),
             outgoing: of.outgoing.with(&labels),
             duration: of.duration.with(&labels),
+            clerk: Clerk::processor(&self.ledger, id),
         }
     }
 
@@ -247,6 +256,7 @@ impl Metrics {
         let mut found = self.process();
         found.extend(self.reloads.gather());
         found.extend(self.families.gather());
+        found.extend(self.ledger.gather());
         let guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
         found.extend(super::guest::gather(&guests));
         found

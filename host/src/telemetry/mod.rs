@@ -1,6 +1,7 @@
 //! What the collector tells of itself: logs, metrics and how its components are.
 //! Everybody may use it, and it uses nobody.
 
+mod account;
 mod families;
 mod gate;
 mod guest;
@@ -13,6 +14,7 @@ mod reloads;
 mod resource;
 mod status;
 
+pub use account::{Account, Clerk, Finding, Held, Ledger, Line, SpanIds, State, Traces, Why, reason};
 pub use gate::LogGate;
 pub use guest::GuestMetrics;
 pub use instrument::{Counter, Distribution, Gauge, Histogram, Kind, Level, Point, Snapshot, Stopwatch, Value};

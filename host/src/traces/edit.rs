@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use super::ids::ids_of;
 use super::index::{AddedColumn, Holder, Index, Kind, Owner, Rows, Slice, State, Value};
 use super::search::Spot;
 use super::wire::{fields, push_varint};
+use crate::telemetry::SpanIds;
 
 /// A value as an edit hands it over.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,7 +121,7 @@ pub struct Changed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dropped {
     pub reason: String,
-    pub spans: usize,
+    pub spans: Vec<SpanIds>,
 }
 
 /// What writing an attribute or a field anew may take beside key and value:
@@ -385,16 +387,16 @@ impl Index {
         }
     }
 
-    /// Drops spans; answers how many of them were still live.
-    pub(super) fn drop(&mut self, entries: &[u32]) -> usize {
-        let mut dropped = 0;
+    /// Drops spans; answers which of them were still live.
+    pub(super) fn drop(&mut self, entries: &[u32]) -> Vec<SpanIds> {
+        let mut dropped = vec![];
         for &entry in entries {
             let Some(span) = self.spans.get_mut(entry as usize) else { continue };
             if !std::mem::take(&mut span.live) {
                 continue;
             }
-            dropped += 1;
             let (scope, resource) = (span.scope as usize, span.resource as usize);
+            dropped.push(ids_of(&self.wire, span));
             if let Some(scope) = self.scopes.get_mut(scope) {
                 scope.live -= 1;
                 scope.touched = true;
@@ -404,7 +406,7 @@ impl Index {
                 resource.touched = true;
             }
         }
-        self.dirty |= dropped > 0;
+        self.dirty |= !dropped.is_empty();
         dropped
     }
 

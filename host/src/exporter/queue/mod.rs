@@ -13,10 +13,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::sending::{Drain, Sizer};
+use super::sending::{Drain, Sizer, why};
 use crate::component::{BoxFuture, ConsumeError, Delivery, Exporter, Id, OpenError, Outcome, Room, StoragePlace};
 use crate::storage::{Log, LogSettings, StorageError};
-use crate::telemetry::{ExporterMetrics, QueueMetrics};
+use crate::telemetry::{ExporterMetrics, Held, QueueMetrics, reason};
 use crate::traces::Parcel;
 
 use shelf::{Key, Shelf, Taken, User};
@@ -90,35 +90,41 @@ impl Queued {
         Self { id, settings, storage, metrics, queue_metrics, courier, shelf, running, is_closed }
     }
 
-    async fn enter(&self, parcel: Parcel) -> Result<Outcome, ConsumeError> {
+    async fn enter(&self, mut parcel: Parcel) -> Result<Outcome, ConsumeError> {
         let spans = parcel.spans;
-        let entered = self.try_enter(parcel).await;
-        if let Err(error) = &entered {
+        parcel.held.at(&self.metrics.clerk);
+        let entered = self.try_enter(&mut parcel).await;
+        if let Err((error, why)) = &entered {
+            parcel.held.all_rejected(&self.metrics.clerk, why);
             let exporter = &self.id;
             self.metrics.enqueue_failed.inc_by(spans as u64);
             tracing::error!(%exporter, %error, rejected_items = spans, "Exporting failed. Rejecting data.");
         }
-        entered
+        entered.map(|()| Outcome::default()).map_err(|(error, _)| error)
     }
 
-    async fn try_enter(&self, parcel: Parcel) -> Result<Outcome, ConsumeError> {
+    /// Puts a request in, or says why not: to its sender, and to the account.
+    async fn try_enter(&self, parcel: &mut Parcel) -> Result<(), (ConsumeError, &'static str)> {
         let is_open = !self.is_closed.load(Ordering::Relaxed);
         let Some(running) = self.running.get().filter(|_| is_open) else {
-            return Err(ConsumeError::retryable("the collector is shutting down"));
+            return Err((ConsumeError::retryable("the collector is shutting down"), reason::CANCELED));
         };
         let Limit { sizer, size } = self.settings.limit;
-        if shelf::size_by(&parcel, sizer) > size {
-            return Err(ConsumeError::permanent(format!(
-                "the request is larger than the queue of exporter `{}`",
-                self.id
-            )));
+        if shelf::size_by(parcel, sizer) > size {
+            let message = format!("the request is larger than the queue of exporter `{}`", self.id);
+            return Err((ConsumeError::permanent(message), reason::TOO_LARGE));
         }
-        let room = running.user.shelf.reserve(&parcel, self.settings.limit, self.settings.waits).await;
-        let room = room.ok_or_else(|| ConsumeError::retryable("sending queue is full"))?;
+        let room = running.user.shelf.reserve(parcel, self.settings.limit, self.settings.waits).await;
+        let room = room.ok_or_else(|| (ConsumeError::retryable("sending queue is full"), reason::QUEUE_FULL))?;
         match room.fill(parcel).await {
-            Ok(()) => Ok(Outcome::default()),
-            Err(error @ StorageError::TooLarge(_)) => Err(ConsumeError::permanent(error.to_string())),
-            Err(error) => Err(ConsumeError::retryable(format!("the request cannot be stored: {error}"))),
+            Ok(()) => Ok(()),
+            Err(error @ StorageError::TooLarge(_)) => {
+                Err((ConsumeError::permanent(error.to_string()), reason::TOO_LARGE))
+            }
+            Err(error) => {
+                let message = format!("the request cannot be stored: {error}");
+                Err((ConsumeError::retryable(message), reason::NOT_STORED))
+            }
         }
     }
 
@@ -127,12 +133,12 @@ impl Queued {
             return Ok(());
         }
         let (id, storage) = (self.id.clone(), self.storage.clone());
-        let disk = self.queue_metrics.disk.clone();
+        let (disk, clerk) = (self.queue_metrics.disk.clone(), self.metrics.clerk.clone());
         let find = move || match &storage {
-            None => Shelf::find(Key::Memory(id.to_string()), || Ok((None, vec![]))),
+            None => Shelf::find(Key::Memory(id.to_string()), &clerk, || Ok((None, vec![]))),
             Some(place) => {
                 let folder = folder_of(&place.directory, &id);
-                Shelf::find(Key::Folder(folder.clone()), || {
+                Shelf::find(Key::Folder(folder.clone()), &clerk, || {
                     let opened = Log::open(log_settings(place, folder))?;
                     for damage in &opened.damages {
                         tell_damage(&id, damage);
@@ -207,7 +213,10 @@ impl Queued {
             let error = "the collector was shut down";
             tracing::error!(%exporter, %error, dropped_items = spans, "Exporting failed. Dropping data.");
             self.metrics.send_failed(spans as u64, "Canceled", false);
-            while let Some(taken) = shelf.take() {
+            while let Some(mut taken) = shelf.take() {
+                if let Some(held) = taken.held() {
+                    held.all_rejected(&self.metrics.clerk, reason::CANCELED);
+                }
                 taken.settle();
             }
         }
@@ -395,6 +404,9 @@ impl Courier {
                     disk.damaged.inc();
                 }
                 self.metrics.send_failed(dropped_items as u64, "DataLoss", true);
+                if let Some(held) = taken.held() {
+                    held.all_rejected(&self.metrics.clerk, reason::DAMAGED);
+                }
                 taken.set_aside();
                 return true;
             }
@@ -403,13 +415,28 @@ impl Courier {
                 return self.pause().await;
             }
         };
-        match self.inner.export(parcel).await {
-            Err(error) if error.is_undecided => self.pause().await,
-            // What was given up, the exporter has counted and told.
-            Ok(_) | Err(_) => {
-                taken.settle();
-                true
+        let sent = self.inner.export(parcel.clone()).await;
+        if sent.as_ref().is_err_and(|error| error.is_undecided) {
+            return self.pause().await;
+        }
+        if let Some(held) = taken.held() {
+            self.account(held, &parcel, &sent);
+        }
+        taken.settle();
+        true
+    }
+
+    /// What became of a request's spans. The exporter has counted and told it, but for
+    /// the account: there they are the queue's until they are decided upon.
+    fn account(&self, held: &mut Held, parcel: &Parcel, sent: &Result<Outcome, ConsumeError>) {
+        let clerk = &self.metrics.clerk;
+        match sent {
+            Ok(outcome) => {
+                let rejected = outcome.rejected.min(parcel.spans);
+                held.sent(clerk, parcel.spans - rejected);
+                held.rejected(clerk, reason::PARTIAL_SUCCESS, rejected);
             }
+            Err(error) => held.each_rejected(clerk, &why(error), &parcel.span_ids()),
         }
     }
 

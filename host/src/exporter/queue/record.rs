@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
+use crate::telemetry::Held;
 use crate::traces::{Context, Message, PREFIX, Parcel};
 
 const VERSION: u8 = 1;
@@ -47,7 +48,7 @@ pub(super) fn encode(parcel: &Parcel) -> Vec<Bytes> {
     vec![head.freeze(), parcel.message.bytes()]
 }
 
-/// The parcel again; `None` where the record is none of this format.
+/// The parcel again, in nobody's account; `None` where the record is none of this format.
 pub(super) fn decode(record: &Bytes) -> Option<Parcel> {
     let (head, _) = record.split_first_chunk::<HEAD>()?;
     let [version, a, b, c, d, length @ ..] = *head;
@@ -68,7 +69,8 @@ pub(super) fn decode(record: &Bytes) -> Option<Parcel> {
     let mut buffer = Vec::with_capacity(PREFIX + record.len() - end);
     buffer.resize(PREFIX, 0);
     buffer.extend_from_slice(record.get(end..)?);
-    Some(Parcel { message: Message::from_framed(buffer), spans, context: Arc::new(context) })
+    let (message, held) = (Message::from_framed(buffer), Held::default());
+    Some(Parcel { message, spans, context: Arc::new(context), held })
 }
 
 #[cfg(test)]
@@ -87,7 +89,8 @@ mod tests {
             metadata: vec![pair("x-scope-orgid", "a"), pair("x-scope-orgid", "b")],
             auth: vec![pair("subject", "änn")],
         };
-        Parcel { message: Message::copy_of(b"the request"), spans: 3, context: Arc::new(context) }
+        let (message, held) = (Message::copy_of(b"the request"), Held::default());
+        Parcel { message, spans: 3, context: Arc::new(context), held }
     }
 
     fn whole(parcel: &Parcel) -> Vec<u8> {

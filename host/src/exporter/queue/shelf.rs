@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::{Limit, record};
 use crate::storage::{Log, StorageError, Stored};
-use crate::telemetry::QueueMetrics;
+use crate::telemetry::{Clerk, Held, QueueMetrics, Traces};
 use crate::traces::Parcel;
 
 use super::super::sending::Sizer;
@@ -68,6 +68,8 @@ struct Entry {
     stored: Option<Stored>,
     /// Always there in a queue in memory.
     parcel: Option<Parcel>,
+    /// Its spans in the account, from when it is put in to when it is settled.
+    held: Held,
 }
 
 #[derive(Default)]
@@ -103,9 +105,10 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    /// The shelf under this key; `open` makes it where there is none, and blocks.
+    /// The shelf under this key, whose requests the clerk counts; `open` makes it where there is none, and blocks.
     pub fn find(
         key: Key,
+        clerk: &Clerk,
         open: impl FnOnce() -> Result<(Option<Log>, Vec<Stored>), StorageError>,
     ) -> Result<Arc<Self>, StorageError> {
         // One is opened at a time: two would be in each other's way.
@@ -119,7 +122,9 @@ impl Shelf {
         for stored in stored {
             let size = Size { requests: 1, items: stored.items as usize, bytes: stored.weight as usize };
             state.held.add(size);
-            state.waiting.insert(stored.sequence, Entry { size, stored: Some(stored), parcel: None });
+            let mut held = Held::of(size.items, Traces::default());
+            held.recovered(clerk);
+            state.waiting.insert(stored.sequence, Entry { size, stored: Some(stored), parcel: None, held });
         }
         let (arrived, left) = (Notify::new(), Notify::new());
         let shelf = Arc::new(Self { key: key.clone(), log, state: Mutex::new(state), arrived, left });
@@ -280,7 +285,7 @@ pub(super) struct Reserved {
 
 impl Reserved {
     /// Puts the request in; it is in when this answers.
-    pub async fn fill(mut self, parcel: Parcel) -> Result<(), StorageError> {
+    pub async fn fill(mut self, parcel: &mut Parcel) -> Result<(), StorageError> {
         let shelf = Arc::clone(&self.shelf);
         let (number, stored) = match &shelf.log {
             None => {
@@ -291,13 +296,14 @@ impl Reserved {
             Some(log) => {
                 let items = u32::try_from(parcel.spans).unwrap_or(u32::MAX);
                 let weight = u32::try_from(parcel.message.len()).unwrap_or(u32::MAX);
-                let written = log.append(record::encode(&parcel), items, weight).await?;
+                let written = log.append(record::encode(parcel), items, weight).await?;
                 let stored = written.keep().ok_or(StorageError::Closed)?;
                 (stored.sequence, Some(stored))
             }
         };
         self.is_used = true;
-        shelf.put(number, Entry { size: self.size, stored, parcel: Some(parcel) });
+        let held = std::mem::take(&mut parcel.held);
+        shelf.put(number, Entry { size: self.size, stored, parcel: Some(parcel.clone()), held });
         shelf.show_bytes();
         Ok(())
     }
@@ -327,7 +333,7 @@ impl Taken {
         self.entry.as_ref().map_or(0, |entry| entry.size.by(sizer))
     }
 
-    /// The request, read from the disk if need be.
+    /// The request, read from the disk if need be. It is in the account here.
     pub async fn parcel(&mut self) -> Result<Parcel, StorageError> {
         let Some(entry) = &mut self.entry else { return Err(StorageError::Closed) };
         if let Some(parcel) = &entry.parcel {
@@ -340,10 +346,19 @@ impl Taken {
         }
         let (Some(log), Some(stored)) = (&self.shelf.log, entry.stored) else { return Err(StorageError::Closed) };
         let record = log.read(stored).await?;
-        record::decode(&record).ok_or_else(|| StorageError::Damaged {
+        let parcel = record::decode(&record).ok_or_else(|| StorageError::Damaged {
             path: log.folder().to_owned(),
             cause: "it is none of this version's records".to_owned(),
-        })
+        })?;
+        if entry.held.traces().marks().is_empty() {
+            entry.held.are_of(parcel.traces());
+        }
+        Ok(parcel)
+    }
+
+    /// The request's spans in the account.
+    pub fn held(&mut self) -> Option<&mut Held> {
+        self.entry.as_mut().map(|entry| &mut entry.held)
     }
 
     /// The request is done with.

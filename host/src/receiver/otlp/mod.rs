@@ -72,11 +72,13 @@ impl Intake {
         let context = self.context(parts, identity);
         let wire = message.bytes();
         let received = Batch::receive(message, context, self.consumer.looks_inside());
-        let (batch, rejected) = received.map_err(|error| {
+        let (mut batch, invalid) = received.map_err(|error| {
             self.failed(countable_spans(&wire));
             Refusal::Malformed(error)
         })?;
         drop(wire);
+        batch.held.received(&self.metrics.clerk, &invalid);
+        let rejected = invalid.len();
         self.metrics.rejected.inc_by(rejected as u64);
         let mut account = Account { spans: batch.spans() as u64, metrics: &self.metrics, accepted: false };
         self.metrics.in_flight.add(batch.spans() as i64);
