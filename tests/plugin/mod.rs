@@ -2,6 +2,6 @@
 
 mod bundled;
 mod edits;
-mod patterns;
 mod neighbours;
+mod patterns;
 mod reads;
