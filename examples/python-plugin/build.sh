@@ -1,0 +1,26 @@
+#!/bin/sh
+# Builds tidy.py to tidy.wasm, and sets up what that takes below .build:
+#
+#     ./build.sh              tidy.py to tidy.wasm
+#     ./build.sh rule.py      rule.py to rule.wasm
+#
+# WIT names the interface's folder, where it is not ../../wit; OUT the file.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+source=${1:-$here/tidy.py}
+name=$(basename "$source" .py)
+out=${OUT:-$here/$name.wasm}
+wit=${WIT:-$here/../../wit}
+tools=$here/.build/venv
+
+command -v python3 >/dev/null || { echo "error: there is no python3" >&2; exit 1; }
+if ! cmp -s "$here/requirements.txt" "$tools/made-from"; then
+    python3 -m venv --clear "$tools"
+    "$tools/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement "$here/requirements.txt"
+    cp "$here/requirements.txt" "$tools/made-from"
+fi
+mkdir -p "$(dirname "$out")"
+# Nothing of WASI is granted to a plugin, so the component asks for nothing of it.
+"$tools/bin/componentize-py" --quiet --wit-path "$wit" --world span-processor componentize --stub-wasi \
+    --python-path "$(dirname "$source")" --python-path "$here" --output "$out" "$name"
+echo "$out"
