@@ -22,5 +22,5 @@ fi
 mkdir -p "$(dirname "$out")"
 # Nothing of WASI is granted to a plugin, so the component asks for nothing of it.
 "$tools/bin/componentize-py" --quiet --wit-path "$wit" --world span-processor componentize --stub-wasi \
-    --python-path "$(dirname "$source")" --python-path "$here" --output "$out" "$name"
+    --python-path "$(dirname "$source")" --output "$out" "$name"
 echo "$out"

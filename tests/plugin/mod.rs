@@ -1,4 +1,5 @@
 //! The plugin interface, by a guest that does what its config lists.
 
 mod edits;
+mod languages;
 mod reads;

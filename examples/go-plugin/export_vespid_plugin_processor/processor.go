@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
 	"strings"
 
 	witRuntime "go.bytecodealliance.org/pkg/wit/runtime"
@@ -26,7 +28,27 @@ func Process() result {
 	// What the imports of the call before gave stays pinned until here; without
 	// this line memory grows with every call.
 	witRuntime.Unpin()
+	collectGarbage()
 	return guarded(tidy.Process)
+}
+
+// Go's collector of garbage must not begin when it pleases: it reads the clock,
+// which is an import, and none may be called while the answer of another is
+// allocated. So it runs between calls, once the heap has doubled.
+func init() { debug.SetGCPercent(-1) }
+
+const leastHeap = 4 << 20
+
+var heap = []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+var heapLimit uint64 = leastHeap
+
+func collectGarbage() {
+	if metrics.Read(heap); heap[0].Value.Uint64() < heapLimit {
+		return
+	}
+	runtime.GC()
+	metrics.Read(heap)
+	heapLimit = max(leastHeap, 2*heap[0].Value.Uint64())
 }
 
 // A panic that leaves an export would end the call as a bare trap.
