@@ -2,6 +2,7 @@
 //! One `match` per kind of component maps a type's name to its constructor.
 
 mod hints;
+mod refusal;
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -24,14 +25,16 @@ use crate::extension::health_check::HealthSettings;
 use crate::extension::memory_limiter::{Limiter, LimiterSettings};
 use crate::extension::zpages::ZpagesSettings;
 use crate::extension::{Port, pprof};
-use crate::plugin::{Clockwork, LoadError, Module, PluginSettings};
+use crate::plugin::{Clockwork, LoadError, Module, PluginSettings, builtin};
 use crate::receiver::nop as nop_receiver;
 use crate::receiver::otlp::OtlpSettings;
 use crate::telemetry::Metrics;
 use crate::transport::tls::TlsError;
 
+pub use refusal::problems_of;
+
 pub const RECEIVERS: &[&str] = &["nop", "otlp"];
-pub const PROCESSORS: &[&str] = &["batch", "memory_limiter", "wasm"];
+pub const PROCESSORS: &[&str] = &["attributes", "batch", "memory_limiter", "resource", "wasm"];
 pub const EXPORTERS: &[&str] = &["debug", "file", "nop", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
 pub const CONNECTORS: &[&str] = &["forward"];
 pub const EXTENSIONS: &[&str] = &[
@@ -121,10 +124,13 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
             "batch" => ProcessorSettings::Batch(BatchingSettings::read_processor(section)),
             "memory_limiter" => ProcessorSettings::MemoryLimiter(LimiterSettings::read(section)),
             "wasm" => ProcessorSettings::Plugin(PluginSettings::read(section)),
-            _ => {
-                unknown("processor", component, PROCESSORS, problems);
-                continue;
-            }
+            kind => match builtin::module(kind) {
+                Some((name, _)) => ProcessorSettings::Plugin(PluginSettings::read_processor(name, section)),
+                None => {
+                    unknown("processor", component, PROCESSORS, problems);
+                    continue;
+                }
+            },
         };
         blueprint.processors.insert(component.id.clone(), settings);
     }

@@ -78,7 +78,7 @@ fn only_the_address_is_masked() {
 fn a_misspelt_setting_is_rejected_by_name() {
     let rejection = |config| testing::configure::<Tidy>(config).err().map(|r: Rejection| r.to_string());
     let wrong = rejection(r#"{"set": {"kee": "a"}}"#).expect("`kee` is no setting");
-    assert!(wrong.starts_with("set.kee: unknown field `kee`"), "{wrong}");
+    assert!(wrong.starts_with("set.kee: unknown key `kee`"), "{wrong}");
     let empty = rejection(r#"{"set": {"key": "", "value": "a"}}"#);
     assert_eq!(empty.as_deref(), Some("set.key: is empty"));
 }

@@ -5,7 +5,6 @@ mod listeners;
 mod telemetry;
 
 use std::collections::HashMap;
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -275,7 +274,7 @@ fn load_processors<'a>(config: &'a Config, blueprint: &mut Blueprint, problems: 
         };
         match loaded {
             Ok(module) => drop(parts.insert(&component.id, (component, Part::Plugin(module)))),
-            Err(error) => problems.error(load_problem(component, &error)),
+            Err(error) => report(component, &error, problems),
         }
     }
     parts
@@ -302,7 +301,7 @@ async fn steps(
             Some((component, Part::Plugin(module))) => {
                 match module.plugin(&pipeline.id.to_string(), metrics, workers).await {
                     Ok(plugin) => steps.push(Box::new(plugin)),
-                    Err(error) => problems.error(load_problem(component, &error)),
+                    Err(error) => report(component, &error, problems),
                 }
             }
         }
@@ -343,12 +342,10 @@ fn batching_of<'a>(
     Some((&last.id, settings))
 }
 
-/// A plugin's error at the setting that it is about.
-fn load_problem(component: &Component, error: &LoadError) -> Problem {
-    let (key, hint) = error.place();
-    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-    let problem = Problem::new(format!("{}.{key}", component.path), format!("{error}{cause}"));
-    problem.at(registry::place(component, key)).hint(hint)
+/// A plugin's mistakes, those that were not told for another pipeline.
+fn report(component: &Component, error: &LoadError, problems: &Problems) {
+    let found = registry::problems_of(component, error);
+    found.into_iter().filter(|it| !problems.has_error_of(&it.path)).for_each(|it| problems.error(it));
 }
 
 /// A shutdown waits so long for those who are sent the collector's metrics.

@@ -98,6 +98,35 @@ impl Node {
         }
     }
 
+    /// The deepest place below that a path such as `actions[2].key` leads to, and how
+    /// much of the path leads there. A key of the last step counts by its own place.
+    pub fn find<'p>(&self, path: &'p str) -> (&Position, &'p str) {
+        let (mut node, mut at, mut rest) = (self, &self.at, path);
+        loop {
+            let trimmed = rest.strip_prefix('.').unwrap_or(rest);
+            let step = match &node.value {
+                Value::Map(map) => map.entries.iter().find_map(|(key, value)| {
+                    let behind = trimmed.strip_prefix(key.name.as_str())?;
+                    let ends = behind.is_empty() || behind.starts_with(['.', '[']);
+                    ends.then_some((&key.at, value, behind))
+                }),
+                Value::List(items) => trimmed.strip_prefix('[').and_then(|inside| {
+                    let (number, behind) = inside.split_once(']')?;
+                    let item = items.get(number.parse::<usize>().ok()?)?;
+                    Some((&item.at, item, behind))
+                }),
+                _ => None,
+            };
+            let Some((place, below, behind)) = step else {
+                return (at, path.strip_suffix(rest).unwrap_or_default());
+            };
+            let is_scalar = !matches!(below.value, Value::Map(_) | Value::List(_));
+            (node, rest) = (below, behind);
+            // A wrong value is shown where it stands, anything else at its key.
+            at = if is_scalar && behind.is_empty() && !below.is_null() { &below.at } else { place };
+        }
+    }
+
     /// The value as an error message names it: "`50`", "a list", "nothing".
     pub fn shown(&self) -> String {
         const LONGEST: usize = 60;

@@ -82,6 +82,15 @@ impl<'a> Section<'a> {
         entries.iter().map(|(key, node)| (key, node)).collect()
     }
 
+    /// All of it as JSON, for settings that somebody else reads. Every key counts as asked for.
+    pub fn as_json(&mut self) -> serde_json::Value {
+        let entries = self.entries();
+        let json = |(key, node): (&'a Key, &'a Node)| {
+            (key.name.clone(), node.to_json(&self.path_of(&key.name), self.problems))
+        };
+        serde_json::Value::Object(entries.into_iter().map(json).collect())
+    }
+
     /// The raw value of a key, null included.
     pub fn node(&mut self, key: &str) -> Option<&'a Node> {
         self.entry(key).map(|(_, node)| node)

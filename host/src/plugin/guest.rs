@@ -39,6 +39,8 @@ pub enum GuestFault {
     Json { call: &'static str, source: crate::traces::OtlpJsonError },
     #[error("the edits of this call would add {bytes} bytes to the batch, and its limit is {limit}")]
     Edits { bytes: usize, limit: usize },
+    #[error("the matches found in this call take {bytes} bytes, and the limit is {limit}")]
+    Lent { bytes: usize, limit: usize },
     #[error("pattern {0} was not compiled by this plugin")]
     Pattern(u32),
     #[error("the call's budget of {0} bytes searched by patterns is spent")]

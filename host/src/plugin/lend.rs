@@ -4,8 +4,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::bindings::vespid::plugin::types::{
-    BooleanColumn, ChangedColumn, DoubleColumn, IntColumn, KeyValue, Label, LogLevel, Owner as WitOwner, Packed,
-    PackedColumn, TextColumn, Value,
+    BooleanColumn, Captures, ChangedColumn, DoubleColumn, Found, IntColumn, KeyValue, Label, LogLevel,
+    Owner as WitOwner, Packed, PackedColumn, TextColumn, Value,
 };
 use super::bindings::vespid::plugin::{batch, edits, host, patterns, types};
 use super::guest::{Guest, GuestFault, Phase};
@@ -82,11 +82,25 @@ pub(super) fn check_packed(call: &'static str, texts: &Packed) -> Result<()> {
     Ok(())
 }
 
+/// The texts, which were checked before.
+fn each(packed: &Packed) -> impl Iterator<Item = &str> {
+    let mut before = 0;
+    packed.ends.iter().map(move |&end| {
+        let text = packed.data.get(before..end as usize).unwrap_or_default();
+        before = end as usize;
+        std::str::from_utf8(text).unwrap_or_default()
+    })
+}
+
 impl types::Host for Guest {}
 
 impl batch::Host for Guest {
     fn span_count(&mut self) -> Result<u32> {
         Ok(self.index("batch.span-count")?.count(Owner::Span) as u32)
+    }
+
+    fn row_count(&mut self, of: WitOwner) -> Result<u32> {
+        Ok(self.index("batch.row-count")?.count(owner(of)) as u32)
     }
 
     fn trace_ids(&mut self) -> Result<Vec<u8>> {
@@ -125,6 +139,14 @@ impl batch::Host for Guest {
         Ok(packed(self.index("batch.names-packed")?.names()))
     }
 
+    fn trace_states(&mut self) -> Result<Packed> {
+        Ok(packed(self.index("batch.trace-states")?.trace_states()))
+    }
+
+    fn flags(&mut self) -> Result<Vec<u32>> {
+        Ok(self.index("batch.flags")?.flags())
+    }
+
     fn resource_rows(&mut self) -> Result<Vec<u32>> {
         Ok(self.index("batch.resource-rows")?.resource_rows())
     }
@@ -133,11 +155,35 @@ impl batch::Host for Guest {
         Ok(self.index("batch.scope-rows")?.scope_rows())
     }
 
+    fn scope_names(&mut self) -> Result<Vec<String>> {
+        Ok(texts(&self.index("batch.scope-names")?.scope_names()))
+    }
+
+    fn scope_versions(&mut self) -> Result<Vec<String>> {
+        Ok(texts(&self.index("batch.scope-versions")?.scope_versions()))
+    }
+
     fn metadata(&mut self, key: String) -> Result<Vec<String>> {
-        self.index("batch.metadata")?;
-        let metadata = self.batch.as_ref().map(|batch| batch.context.metadata.as_slice()).unwrap_or_default();
+        let metadata = &self.context("batch.metadata")?.metadata;
         let found = metadata.iter().filter(|(name, _)| name.eq_ignore_ascii_case(&key));
         Ok(found.map(|(_, value)| value.clone()).collect())
+    }
+
+    fn auth(&mut self, key: String) -> Result<Vec<String>> {
+        let found = self.context("batch.auth")?.auth.iter().filter(|(name, _)| *name == key);
+        Ok(found.map(|(_, value)| value.clone()).collect())
+    }
+
+    fn client_address(&mut self) -> Result<String> {
+        Ok(self.context("batch.client-address")?.client.map(|client| client.to_string()).unwrap_or_default())
+    }
+
+    fn receiver(&mut self) -> Result<String> {
+        Ok(self.context("batch.receiver")?.receiver.to_string())
+    }
+
+    fn transport(&mut self) -> Result<String> {
+        Ok(self.context("batch.transport")?.transport.to_owned())
     }
 
     fn event_span_rows(&mut self) -> Result<Vec<u32>> {
@@ -150,6 +196,10 @@ impl batch::Host for Guest {
 
     fn link_span_rows(&mut self) -> Result<Vec<u32>> {
         Ok(self.index("batch.link-span-rows")?.link_span_rows())
+    }
+
+    fn attribute_keys(&mut self, of: WitOwner) -> Result<Vec<String>> {
+        Ok(self.index("batch.attribute-keys")?.attribute_keys(owner(of)))
     }
 
     fn attribute_types(&mut self, of: WitOwner, key: String) -> Result<Vec<u8>> {
@@ -299,6 +349,10 @@ impl patterns::Host for Guest {
         Ok(self.patterns.compile(&pattern))
     }
 
+    fn group_names(&mut self, pattern: u32) -> Result<Vec<String>> {
+        Ok(self.patterns.group_names(pattern)?)
+    }
+
     fn find_matches(&mut self, of: WitOwner, patterns: Vec<u32>) -> Result<Vec<PackedColumn>> {
         let (index, search) = self.search("patterns.find-matches", &patterns)?;
         let mut spent = None;
@@ -313,6 +367,40 @@ impl patterns::Host for Guest {
             Some(fault) => Err(fault.into()),
             None => Ok(columns.into_iter().map(packed_column).collect()),
         }
+    }
+
+    fn match_texts(&mut self, patterns: Vec<u32>, texts: Packed) -> Result<Vec<u8>> {
+        check_packed("patterns.match-texts", &texts)?;
+        let (_, search) = self.search("patterns.match-texts", &patterns)?;
+        Ok(each(&texts)
+            .map(|text| search.matches(text.as_bytes()).map(u8::from))
+            .collect::<std::result::Result<_, _>>()?)
+    }
+
+    fn find_in_texts(&mut self, pattern: u32, texts: Packed) -> Result<Vec<Found>> {
+        let call = "patterns.find-in-texts";
+        check_packed(call, &texts)?;
+        let (_, search) = self.search(call, &[pattern])?;
+        let mut found = vec![];
+        for (number, text) in (0..).zip(each(&texts)) {
+            search.find(text, |start, end| found.push(Found { text: number, start: start as u32, end: end as u32 }))?;
+            self.lends(found.len() * size_of::<Found>())?;
+        }
+        Ok(found)
+    }
+
+    fn capture_in_texts(&mut self, pattern: u32, texts: Packed) -> Result<Captures> {
+        let call = "patterns.capture-in-texts";
+        check_packed(call, &texts)?;
+        let (_, search) = self.search(call, &[pattern])?;
+        let mut captures = Captures { texts: vec![], offsets: vec![] };
+        for (number, text) in (0..).zip(each(&texts)) {
+            if search.capture(text, &mut captures.offsets)? {
+                captures.texts.push(number);
+            }
+            self.lends(captures.offsets.len() * size_of::<u32>())?;
+        }
+        Ok(captures)
     }
 
     fn replace_in_texts(&mut self, patterns: Vec<u32>, texts: Packed, replacement: String) -> Result<Packed> {
@@ -349,6 +437,19 @@ impl patterns::Host for Guest {
 }
 
 impl Guest {
+    fn context(&self, call: &'static str) -> Result<&traces::Context> {
+        match &self.batch {
+            Some(batch) if self.phase == Phase::Process => Ok(&batch.context),
+            _ => Err(GuestFault::NoBatch(call).into()),
+        }
+    }
+
+    /// What a host function gives back may not be larger than the guest itself.
+    fn lends(&self, bytes: usize) -> Result<()> {
+        let limit = self.limits.memory;
+        if bytes > limit { Err(GuestFault::Lent { bytes, limit }.into()) } else { Ok(()) }
+    }
+
     fn search(&self, call: &'static str, patterns: &[u32]) -> Result<(&traces::Index, super::patterns::Search<'_>)> {
         Ok((self.index(call)?, self.patterns.search(patterns)?))
     }

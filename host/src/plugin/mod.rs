@@ -5,6 +5,7 @@
 //! out, and whatever the guest does, the batch is there afterwards.
 
 mod bindings;
+pub mod builtin;
 mod engine;
 mod guest;
 mod lend;
@@ -13,7 +14,8 @@ mod patterns;
 mod pool;
 mod settings;
 
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -22,7 +24,7 @@ use thiserror::Error;
 pub use engine::Clockwork;
 pub use guest::Limits;
 pub use pool::Failure;
-pub use settings::{OnError, PluginSettings};
+pub use settings::{Form, OnError, PluginSettings, Source};
 
 use crate::component::{BoxFuture, ConsumeError, Id, Processor, Task};
 use crate::telemetry::{GuestMetrics, LogGate, Metrics, ProcessorMetrics};
@@ -36,21 +38,21 @@ const MODULE_LIMIT: u64 = 256 << 20;
 #[derive(Debug, Error)]
 pub enum LoadError {
     #[error("`{0}` cannot be read")]
-    Read(PathBuf, #[source] std::io::Error),
+    Read(Source, #[source] std::io::Error),
     #[error("`{0}` is larger than {MODULE_LIMIT} bytes")]
-    Size(PathBuf),
+    Size(Source),
     #[error("`{path}` has the digest `sha256:{found}`")]
-    Digest { path: PathBuf, found: String },
+    Digest { path: Source, found: String },
     #[error("`{0}` is no WebAssembly at all")]
-    NotWasm(PathBuf),
+    NotWasm(Source),
     #[error("`{0}` is a core WebAssembly module, not a component")]
-    CoreModule(PathBuf),
+    CoreModule(Source),
     #[error("`{path}` cannot be compiled: {cause}")]
-    Compile { path: PathBuf, cause: String },
+    Compile { path: Source, cause: String },
     #[error("the plugin refused its configuration: {0}")]
     Configure(String),
     #[error("`{path}` cannot be started: {failure}")]
-    Start { path: PathBuf, failure: Failure },
+    Start { path: Source, failure: Failure },
     #[error("the WebAssembly engine cannot be started: {0}")]
     Engine(String),
 }
@@ -84,12 +86,11 @@ pub struct Module {
 
 impl Module {
     pub fn load(clockwork: &Arc<Clockwork>, id: Id, settings: PluginSettings) -> Result<Self, LoadError> {
-        let path = || settings.path().to_owned();
-        let size = std::fs::metadata(settings.path()).map_err(|error| LoadError::Read(path(), error))?.len();
-        if size > MODULE_LIMIT {
-            return Err(LoadError::Size(path()));
-        }
-        let wasm = std::fs::read(settings.path()).map_err(|error| LoadError::Read(path(), error))?;
+        let path = || settings.module.clone();
+        let wasm = match &settings.module {
+            Source::Builtin(name) => Cow::Borrowed(builtin::module(name).map(|(_, wasm)| wasm).unwrap_or_default()),
+            Source::File(file) => Cow::Owned(read_file(file, &settings.module)?),
+        };
         let digest = Sha256::digest(&wasm);
         if let Some(pinned) = &settings.digest
             && *pinned != engine::hex(&digest)
@@ -123,7 +124,7 @@ impl Module {
         let started = Pool::start(&self.clockwork, &self.component, parts).await;
         let pool = Arc::new(started.map_err(|failure| match failure {
             Failure::Rejection(text) => LoadError::Configure(text),
-            failure => LoadError::Start { path: self.settings.path().to_owned(), failure },
+            failure => LoadError::Start { path: self.settings.module.clone(), failure },
         })?);
         let ticking = Arc::clone(&pool);
         Ok(Plugin {
@@ -136,6 +137,14 @@ impl Module {
             pool,
         })
     }
+}
+
+fn read_file(file: &Path, source: &Source) -> Result<Vec<u8>, LoadError> {
+    let failed = |error| LoadError::Read(source.clone(), error);
+    if std::fs::metadata(file).map_err(failed)?.len() > MODULE_LIMIT {
+        return Err(LoadError::Size(source.clone()));
+    }
+    std::fs::read(file).map_err(failed)
 }
 
 /// A plugin in its place in a pipeline.

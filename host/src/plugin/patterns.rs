@@ -43,6 +43,12 @@ impl Patterns {
         Ok(self.compiled.len() as u32 - 1)
     }
 
+    /// The names of a pattern's groups; the first is the whole match.
+    pub fn group_names(&self, number: u32) -> Result<Vec<String>, GuestFault> {
+        let pattern = self.compiled.get(number as usize).ok_or(GuestFault::Pattern(number))?;
+        Ok(pattern.capture_names().map(|name| name.unwrap_or_default().to_owned()).collect())
+    }
+
     /// A new call begins, with a whole budget.
     pub fn refill(&self) {
         self.spent.set(0);
@@ -74,6 +80,34 @@ impl Search<'_> {
             if pattern.is_match(text) {
                 return Ok(true);
             }
+        }
+        Ok(false)
+    }
+
+    /// Every match of every pattern, start and end.
+    pub fn find(&self, text: &str, mut found: impl FnMut(usize, usize)) -> Result<(), GuestFault> {
+        for pattern in &self.patterns {
+            self.charge(text.len())?;
+            for (at, hit) in (1..).zip(pattern.find_iter(text)) {
+                if at % CHARGE_EVERY == 0 {
+                    self.charge(text.len())?;
+                }
+                found(hit.start(), hit.end());
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the start and the end of the first match and of each of its groups; false where there is none.
+    pub fn capture(&self, text: &str, offsets: &mut Vec<u32>) -> Result<bool, GuestFault> {
+        for pattern in &self.patterns {
+            self.charge(text.len())?;
+            let Some(captures) = pattern.captures(text) else { continue };
+            for group in captures.iter() {
+                let (start, end) = group.map_or((u32::MAX, u32::MAX), |it| (it.start() as u32, it.end() as u32));
+                offsets.extend([start, end]);
+            }
+            return Ok(true);
         }
         Ok(false)
     }

@@ -1,8 +1,10 @@
 //! The settings of a `wasm` processor.
 
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::builtin;
 use super::guest::Limits;
 use crate::config::{Section, Toggle};
 
@@ -27,10 +29,37 @@ impl OnError {
     }
 }
 
+/// Where a plugin's module is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The path as the user wrote it; relative ones count from the working directory.
+    File(PathBuf),
+    /// One of those inside the binary, by name.
+    Builtin(&'static str),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Builtin(name) => write!(f, "builtin:{name}"),
+        }
+    }
+}
+
+/// How a component came to its plugin, and so where its configuration stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `wasm`, with the plugin's own keys under `config`.
+    Module,
+    /// A processor of the Collector: all keys are the plugin's.
+    Processor,
+}
+
 #[derive(Debug, Clone)]
 pub struct PluginSettings {
-    /// The path as the user wrote it; relative ones count from the working directory.
-    pub module: PathBuf,
+    pub module: Source,
+    pub form: Form,
     /// The SHA-256 that the module's bytes must have.
     pub digest: Option<String>,
     /// What the plugin gets, as JSON.
@@ -45,6 +74,11 @@ const DEADLINE: Duration = Duration::from_millis(100);
 const MEMORY: u64 = 64 << 20;
 const LOG_RATE: u32 = 10;
 
+/// What is shipped inside the binary stands for the Collector's processors, which
+/// take a batch of any size that the receiver takes.
+const BUILTIN_DEADLINE: Duration = Duration::from_secs(5);
+const BUILTIN_MEMORY: u64 = 512 << 20;
+
 /// What a limit may be at least: less than this no guest can live with.
 const LEAST_MEMORY: u64 = 1 << 20;
 /// 32-bit linear memory ends here.
@@ -56,11 +90,7 @@ impl PluginSettings {
         if module.is_none() {
             section.problem("has no `module`", "name the plugin's file, such as `module: ./tidy.wasm`");
         }
-        let module = module.unwrap_or_default();
-        if let Some((scheme, _)) = module.split_once(':').filter(|(scheme, _)| SCHEMES.contains(scheme)) {
-            let message = format!("a module cannot be loaded from `{scheme}:`");
-            section.problem_at("module", message, "name a file, such as `./tidy.wasm`");
-        }
+        let module = source(&section, module.unwrap_or_default());
         let digest = section.text("digest");
         if let Some(text) = &digest
             && !text.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(is_hex))
@@ -69,12 +99,14 @@ impl PluginSettings {
             section.problem_at("digest", format!("`{text}` is not a digest"), hint);
         }
         let config = section.json("config").unwrap_or_else(|| serde_json::json!({}));
-        let on_error = match section.choice_or("on_error", &["pass", "drop", "refuse"], "pass") {
+        // A batch that was not redacted must not pass for one that was.
+        let usual = if matches!(module, Source::Builtin(_)) { "refuse" } else { "pass" };
+        let on_error = match section.choice_or("on_error", &["pass", "drop", "refuse"], usual) {
             "drop" => OnError::Drop,
             "refuse" => OnError::Refuse,
             _ => OnError::Pass,
         };
-        let (limits, log_rate) = read_limits(&mut section);
+        let (limits, log_rate) = read_limits(&mut section, standard(&module));
         section.refuse(
             "permissions",
             "permissions cannot be restricted: a plugin may make every edit of its interface",
@@ -85,11 +117,46 @@ impl PluginSettings {
         }
         section.finish();
         let digest = digest.map(|text| text.trim_start_matches("sha256:").to_ascii_lowercase());
-        Self { module: module.into(), digest, config: config.to_string(), on_error, limits, log_rate }
+        let (form, config) = (Form::Module, config.to_string());
+        Self { module, form, digest, config, on_error, limits, log_rate }
     }
 
-    pub fn path(&self) -> &Path {
-        &self.module
+    /// A processor of the Collector that a plugin of the same name stands for. Its
+    /// keys are for the plugin to read.
+    pub fn read_processor(name: &'static str, mut section: Section<'_>) -> Self {
+        let config = section.as_json();
+        section.finish();
+        let module = Source::Builtin(name);
+        let (limits, config) = (standard(&module), config.to_string());
+        let (form, on_error) = (Form::Processor, OnError::Refuse);
+        Self { module, form, digest: None, config, on_error, limits, log_rate: LOG_RATE }
+    }
+}
+
+fn source(section: &Section<'_>, module: String) -> Source {
+    match module.split_once(':').filter(|(scheme, _)| SCHEMES.contains(scheme)) {
+        None => Source::File(module.into()),
+        Some(("builtin", name)) => match builtin::module(name) {
+            Some((name, _)) => Source::Builtin(name),
+            None => {
+                let known: Vec<_> = builtin::names().map(|name| format!("`builtin:{name}`")).collect();
+                let hint = format!("there are {}", known.join(", "));
+                section.problem_at("module", format!("there is no plugin `{name}` in this program"), hint);
+                Source::File(module.into())
+            }
+        },
+        Some((scheme, _)) => {
+            let message = format!("a module cannot be loaded from `{scheme}:`");
+            section.problem_at("module", message, "name a file, such as `./tidy.wasm`");
+            Source::File(module.into())
+        }
+    }
+}
+
+fn standard(module: &Source) -> Limits {
+    match module {
+        Source::File(_) => Limits { deadline: DEADLINE, memory: MEMORY as usize },
+        Source::Builtin(_) => Limits { deadline: BUILTIN_DEADLINE, memory: BUILTIN_MEMORY as usize },
     }
 }
 
@@ -100,8 +167,7 @@ fn is_hex(byte: u8) -> bool {
     byte.is_ascii_hexdigit()
 }
 
-fn read_limits(section: &mut Section<'_>) -> (Limits, u32) {
-    let standard = Limits { deadline: DEADLINE, memory: MEMORY as usize };
+fn read_limits(section: &mut Section<'_>, standard: Limits) -> (Limits, u32) {
     let mut section = match section.toggle("limits") {
         Toggle::On(section) => section,
         Toggle::Off => {
@@ -110,11 +176,11 @@ fn read_limits(section: &mut Section<'_>) -> (Limits, u32) {
         }
         Toggle::Absent => return (standard, LOG_RATE),
     };
-    let deadline = section.duration_or("deadline", DEADLINE);
+    let deadline = section.duration_or("deadline", standard.deadline);
     if deadline.is_zero() {
         section.problem_at("deadline", "a plugin needs time to run", "write at least `1ms`");
     }
-    let memory = section.size_or("memory", MEMORY);
+    let memory = section.size_or("memory", standard.memory as u64);
     if !(LEAST_MEMORY..=MOST_MEMORY).contains(&memory) {
         section.problem_at("memory", format!("{memory} bytes is out of range"), "write `1MiB` to `4GiB`");
     }

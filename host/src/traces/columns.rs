@@ -122,6 +122,22 @@ impl Index {
         self.packed(self.span_rows().map(|span| span.name))
     }
 
+    pub fn trace_states(&self) -> Packed {
+        self.packed(self.span_rows().map(|span| span.trace_state))
+    }
+
+    pub fn flags(&self) -> Vec<u32> {
+        self.span_rows().map(|span| span.flags).collect()
+    }
+
+    pub fn scope_names(&self) -> Packed {
+        self.packed(self.live(Owner::Scope).filter_map(|entry| self.scopes.get(entry)).map(|scope| scope.name))
+    }
+
+    pub fn scope_versions(&self) -> Packed {
+        self.packed(self.live(Owner::Scope).filter_map(|entry| self.scopes.get(entry)).map(|scope| scope.version))
+    }
+
     fn packed(&self, texts: impl Iterator<Item = Slice>) -> Packed {
         let mut packed = Packed::default();
         for text in texts {
@@ -189,6 +205,19 @@ impl Index {
                 found(row, *value);
             }
         }
+    }
+
+    /// Every key that a row holds, each once, in the order of their first sight.
+    pub fn attribute_keys(&self, owner: Owner) -> Vec<String> {
+        let mut seen = vec![false; self.keys.entries.len()];
+        let mut keys = vec![];
+        for (key, _) in self.live(owner).flat_map(|entry| self.attributes_of(owner, entry)) {
+            if let Some(seen @ false) = seen.get_mut(key as usize) {
+                *seen = true;
+                keys.push(String::from_utf8_lossy(self.key(key)).into_owned());
+            }
+        }
+        keys
     }
 
     /// What each row holds under the key: 0 nothing, else 1 text, 2 boolean,

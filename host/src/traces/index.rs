@@ -143,6 +143,7 @@ pub(super) struct SpanEntry {
     /// From the tag to the end of the last `name` field; `NONE` where there is none.
     pub name_field: (u32, u32),
     pub trace_state: Slice,
+    pub flags: u32,
     pub start_time: u64,
     pub end_time: u64,
     pub status: Extent,

@@ -20,6 +20,7 @@ mod tests;
 mod walk;
 mod wire;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use columns::{Packed, Read, TextColumn};
@@ -42,6 +43,8 @@ pub struct Context {
     pub transport: &'static str,
     /// Tempo's `X-Scope-OrgID`, where a plugin set it.
     pub tenant: Option<String>,
+    /// Where the sender is, where a processor may ask for it.
+    pub client: Option<SocketAddr>,
     /// The sender's headers, lower case, where the receiver keeps them.
     pub metadata: Vec<(String, String)>,
     /// What the receiver's authenticator knows of the sender.

@@ -11,7 +11,7 @@ mod values;
 use bytes::Bytes;
 
 use super::index::{Extent, Holder, Index, NONE, Owner, ResourceEntry, Run, ScopeEntry, Slice, SpanEntry};
-use super::wire::{FIXED32, FIXED64, Fault, LENGTH, VARINT, Wire, fixed64, length, skip, tag, varint};
+use super::wire::{FIXED32, FIXED64, Fault, LENGTH, VARINT, Wire, fixed32, fixed64, length, skip, tag, varint};
 use values::id;
 
 /// How deep arrays and key-value lists may be nested.
@@ -334,6 +334,7 @@ impl<'a, const INDEX: bool> Walker<'a, INDEX> {
             name: Slice::default(),
             name_field: (NONE, NONE),
             trace_state: Slice::default(),
+            flags: 0,
             start_time: 0,
             end_time: 0,
             status: Extent::ABSENT,
@@ -416,7 +417,9 @@ impl<'a, const INDEX: bool> Walker<'a, INDEX> {
                 }
                 16 => {
                     expect(kind, FIXED32, "flags", at)?;
-                    skip(bytes, field, kind, next, end)?
+                    let (value, stop) = fixed32(bytes, next, end)?;
+                    span.flags = value;
+                    stop
                 }
                 _ => skip(bytes, field, kind, next, end)?,
             };

@@ -112,6 +112,14 @@ pub(super) fn fixed64(bytes: &[u8], at: usize, end: usize) -> Wire<(u64, usize)>
     }
 }
 
+#[inline(always)]
+pub(super) fn fixed32(bytes: &[u8], at: usize, end: usize) -> Wire<(u32, usize)> {
+    match bytes.get(at..end).and_then(<[u8]>::first_chunk::<4>) {
+        Some(chunk) => Ok((u32::from_le_bytes(*chunk), at + 4)),
+        None => Err(Fault::Truncated.at(at)),
+    }
+}
+
 /// Steps over the value of a field that we do not know.
 pub(super) fn skip(bytes: &[u8], number: u32, kind: u8, at: usize, end: usize) -> Wire<usize> {
     skip_nested(bytes, number, kind, at, end, GROUP_DEPTH)

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::body::Ready;
-use super::stream::{Heard, Stream};
+use super::stream::{Heard, Peer, Stream};
 
 /// Which versions of HTTP a listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +117,11 @@ pub(super) async fn serve<H, F>(
 {
     let activity = Arc::new(Activity::default());
     let counted = Arc::clone(&activity);
-    let service = hyper::service::service_fn(move |request| {
+    let peer = stream.peer().map(Peer);
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         let under_way = UnderWay::new(&counted);
         let answer = handle(request);
         async move {

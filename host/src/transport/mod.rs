@@ -10,5 +10,5 @@ pub mod fetch;
 pub mod listen;
 pub mod proxy;
 pub mod status;
-mod stream;
+pub mod stream;
 pub mod tls;

@@ -2,6 +2,7 @@
 //! anything yet.
 
 use std::io::IoSlice;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,21 @@ pub enum Stream {
     Unix(UnixStream),
     Tls(Box<TlsStream<Stream>>),
 }
+
+impl Stream {
+    /// Who is at the other end; a Unix socket does not say.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Unix(_) => None,
+            Self::Tls(stream) => stream.get_ref().0.peer(),
+        }
+    }
+}
+
+/// Who sent a request, among its extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
 
 macro_rules! on {
     ($stream:expr, $inner:ident => $act:expr) => {

@@ -78,12 +78,7 @@ impl Batch {
 
     /// How many rows the owner has.
     pub fn row_count(&self, of: Owner) -> u32 {
-        match of {
-            Owner::Span => self.span_count(),
-            // The interface has no count for these; a row that lacks a key is
-            // still listed with its kind.
-            _ => raw::attribute_types(of, "").len() as u32,
-        }
+        raw::row_count(of)
     }
 
     pub fn trace_ids(&self) -> Ids<16> {
@@ -130,6 +125,16 @@ impl Batch {
         named.map(|(row, _)| row).collect()
     }
 
+    /// W3C trace state, as the spans carry it.
+    pub fn trace_states(&self) -> Texts {
+        Texts::from_packed(raw::trace_states())
+    }
+
+    /// OTLP span flags: W3C trace flags in the lowest 8 bits.
+    pub fn flags(&self) -> Vec<u32> {
+        raw::flags()
+    }
+
     /// The resource row of each span.
     pub fn resource_rows(&self) -> Vec<u32> {
         raw::resource_rows()
@@ -138,6 +143,16 @@ impl Batch {
     /// The scope row of each span.
     pub fn scope_rows(&self) -> Vec<u32> {
         raw::scope_rows()
+    }
+
+    /// The name of each scope row.
+    pub fn scope_names(&self) -> Vec<String> {
+        raw::scope_names()
+    }
+
+    /// The version of each scope row.
+    pub fn scope_versions(&self) -> Vec<String> {
+        raw::scope_versions()
     }
 
     /// The span row of each event.
@@ -159,6 +174,33 @@ impl Batch {
     /// receiver keeps it). Empty without any.
     pub fn metadata(&self, key: &str) -> Vec<String> {
         raw::metadata(key)
+    }
+
+    /// What the receiver's authenticator knows of the sender under the name,
+    /// such as `username`. Empty without any.
+    pub fn auth(&self, key: &str) -> Vec<String> {
+        raw::auth(key)
+    }
+
+    /// The sender's address and port, such as `10.0.0.7:52114` or
+    /// `[::1]:52114`; empty where there is none, as on a Unix socket.
+    pub fn client_address(&self) -> String {
+        raw::client_address()
+    }
+
+    /// The id of the receiver that the batch came by.
+    pub fn receiver(&self) -> String {
+        raw::receiver()
+    }
+
+    /// `grpc` or `http`.
+    pub fn transport(&self) -> String {
+        raw::transport()
+    }
+
+    /// Every key that some row holds, each once.
+    pub fn attribute_keys(&self, of: Owner) -> Vec<String> {
+        raw::attribute_keys(of)
     }
 
     /// What each row holds under the key. The first attribute of that key

@@ -72,7 +72,7 @@ pub use edits::Edits;
 pub use patterns::Pattern;
 pub use rejection::Rejection;
 pub use serde;
-pub use types::{ChangedColumn, KeyValue, Owner, Value, ValueKind};
+pub use types::{ChangedColumn, Found, KeyValue, Owner, Value, ValueKind};
 
 /// A plugin that edits or drops spans.
 pub trait Processor: Sized {

@@ -100,6 +100,10 @@ pub(crate) mod batch {
         with_traces(|traces| traces.spans.len() as u32)
     }
 
+    pub fn row_count(of: Owner) -> u32 {
+        with_traces(|traces| traces.attributes(of).len() as u32)
+    }
+
     pub fn trace_ids() -> Vec<u8> {
         of_spans(|span| span.trace_id.0).concat()
     }
@@ -132,6 +136,14 @@ pub(crate) mod batch {
         with_traces(|traces| pack(traces.spans.iter().map(|span| span.name.as_str())))
     }
 
+    pub fn trace_states() -> Packed {
+        with_traces(|traces| pack(traces.spans.iter().map(|span| span.trace_state.as_str())))
+    }
+
+    pub fn flags() -> Vec<u32> {
+        of_spans(|span| span.flags)
+    }
+
     pub fn resource_rows() -> Vec<u32> {
         of_spans(|span| span.resource as u32)
     }
@@ -140,13 +152,38 @@ pub(crate) mod batch {
         of_spans(|span| span.scope as u32)
     }
 
+    pub fn scope_names() -> Vec<String> {
+        with_traces(|traces| traces.scopes.iter().map(|scope| scope.name.clone()).collect())
+    }
+
+    pub fn scope_versions() -> Vec<String> {
+        with_traces(|traces| traces.scopes.iter().map(|scope| scope.version.clone()).collect())
+    }
+
+    /// The values under the names that pass.
+    fn values(of: &[(String, Vec<String>)], accept: impl Fn(&str) -> bool) -> Vec<String> {
+        of.iter().filter(|(name, _)| accept(name)).flat_map(|(_, values)| values.clone()).collect()
+    }
+
     pub fn metadata(key: &str) -> Vec<String> {
-        with_traces(|traces| {
-            // Header names have no case.
-            let found = traces.metadata.iter();
-            let found = found.filter(|(other, _)| other.eq_ignore_ascii_case(key));
-            found.flat_map(|(_, values)| values.clone()).collect()
-        })
+        // Header names have no case.
+        with_traces(|traces| values(&traces.metadata, |name| name.eq_ignore_ascii_case(key)))
+    }
+
+    pub fn auth(key: &str) -> Vec<String> {
+        with_traces(|traces| values(&traces.auth, |name| name == key))
+    }
+
+    pub fn client_address() -> String {
+        with_traces(|traces| traces.client_address.clone())
+    }
+
+    pub fn receiver() -> String {
+        "otlp".to_owned()
+    }
+
+    pub fn transport() -> String {
+        with_traces(|traces| traces.transport.clone())
     }
 
     /// The span row of everything that `count` counts in a span.
@@ -170,6 +207,18 @@ pub(crate) mod batch {
 
     pub fn link_span_rows() -> Vec<u32> {
         span_rows(|span| span.links.len())
+    }
+
+    pub fn attribute_keys(of: Owner) -> Vec<String> {
+        with_traces(|traces| {
+            let mut keys: Vec<String> = vec![];
+            for (key, _) in traces.attributes(of).into_iter().flat_map(|attributes| &attributes.0) {
+                if !keys.contains(key) {
+                    keys.push(key.clone());
+                }
+            }
+            keys
+        })
     }
 
     pub fn attribute_types(of: Owner, key: &str) -> Vec<u8> {

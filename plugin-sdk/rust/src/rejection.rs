@@ -20,6 +20,19 @@ impl Rejection {
         Self { text: text.into() }
     }
 
+    /// Says what to try, on a line of its own, where the collector shows hints.
+    pub fn hint(mut self, hint: impl fmt::Display) -> Self {
+        self.text = format!("{}\nhint: {hint}", self.text);
+        self
+    }
+
+    /// Several mistakes as one rejection; `None` without any. Each that begins with
+    /// the path of its setting, `rules[1].key: …`, is shown with file, line and column.
+    pub fn all(rejections: Vec<Self>) -> Option<Self> {
+        let texts: Vec<_> = rejections.into_iter().map(|rejection| rejection.text).collect();
+        (!texts.is_empty()).then(|| Self { text: texts.join("\n") })
+    }
+
     pub fn text(&self) -> &str {
         &self.text
     }

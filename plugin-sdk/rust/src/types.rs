@@ -196,6 +196,21 @@ pub struct ChangedColumn {
     pub rows: Vec<u32>,
 }
 
+/// A match: bytes `start` to `end` of the text with this number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    pub text: u32,
+    pub start: u32,
+    pub end: u32,
+}
+
+/// The groups of first matches, as [`Pattern::captures`](crate::Pattern::captures) reads them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Captures {
+    pub texts: Vec<u32>,
+    pub offsets: Vec<u32>,
+}
+
 /// One attribute.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyValue {

@@ -62,7 +62,7 @@ async fn answer(intake: &Intake, request: Request<Incoming>) -> Result<Outcome, 
     let mut lease = intake.budget.lease();
     let message = read(intake, &parts.headers, Body { incoming, lease: &mut lease }).await;
     let message = message.inspect_err(|_| intake.failed(0))?;
-    intake.accept(message, &parts.headers, identity).await.map_err(|refusal| match refusal {
+    intake.accept(message, &parts, identity).await.map_err(|refusal| match refusal {
         Refusal::Malformed(error) => RpcStatus::malformed(format!("byte {}", error.offset), error.to_string()),
         Refusal::Pipeline(error) => status::of_error(&error),
     })

@@ -123,7 +123,7 @@ async fn answer(intake: &Intake, request: Request<Incoming>, encoding: Encoding)
     let mut lease = intake.budget.lease();
     let message = message(intake, &parts.headers, Body { incoming, lease: &mut lease }, encoding).await;
     let message = message.inspect_err(|_| intake.failed(0))?;
-    intake.accept(message, &parts.headers, identity).await.map_err(|refusal| match refusal {
+    intake.accept(message, &parts, identity).await.map_err(|refusal| match refusal {
         Refusal::Malformed(error) => {
             (StatusCode::BAD_REQUEST, RpcStatus::malformed(format!("byte {}", error.offset), error.to_string()))
         }

@@ -18,6 +18,7 @@ use crate::telemetry::{Metrics, ReceiverMetrics};
 use crate::traces::{Batch, Context, Message, WireError, countable_spans};
 use crate::transport::budget::Budget;
 use crate::transport::listen::{Listener, Server};
+use crate::transport::stream::Peer;
 use crate::transport::tls::ServerTls;
 use crate::transport::tls::TlsError;
 
@@ -65,10 +66,10 @@ impl Intake {
     async fn accept(
         &self,
         message: Message,
-        headers: &::http::HeaderMap,
+        parts: &::http::request::Parts,
         identity: Identity,
     ) -> Result<Outcome, Refusal> {
-        let context = self.context(headers, identity);
+        let context = self.context(parts, identity);
         let wire = message.bytes();
         let received = Batch::receive(message, context, self.consumer.looks_inside());
         let (batch, rejected) = received.map_err(|error| {
@@ -98,12 +99,15 @@ impl Intake {
         self.metrics.failed_requests.inc();
     }
 
-    fn context(&self, headers: &::http::HeaderMap, identity: Identity) -> Arc<Context> {
-        if !self.settings.include_metadata && identity.is_empty() {
+    fn context(&self, parts: &::http::request::Parts, identity: Identity) -> Arc<Context> {
+        // Only processors ask where a sender is.
+        let client = parts.extensions.get::<Peer>().filter(|_| self.consumer.looks_inside()).map(|peer| peer.0);
+        if !self.settings.include_metadata && identity.is_empty() && client.is_none() {
             return Arc::clone(&self.context);
         }
-        let mut context = Context { auth: identity, ..Context::clone(&self.context) };
+        let mut context = Context { auth: identity, client, ..Context::clone(&self.context) };
         if self.settings.include_metadata {
+            let headers = &parts.headers;
             let text = |value: &::http::HeaderValue| value.to_str().ok().map(str::to_owned);
             let kept = headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?)));
             context.metadata = kept.collect();

@@ -7,7 +7,7 @@ pub(crate) mod patterns {
 
     use super::super::{CALL, batch, each_text, pack, unpack, with_call};
     use crate::testing::{Edit, Replaced};
-    use crate::types::{ChangedColumn, Owner, Packed, PackedColumn};
+    use crate::types::{Captures, ChangedColumn, Found, Owner, Packed, PackedColumn};
 
     /// Every pattern of the process, since a test may configure a plugin on one
     /// thread and run it on another.
@@ -38,6 +38,43 @@ pub(crate) mod patterns {
         let matches = |text: &str| patterns.iter().any(|pattern| pattern.is_match(text));
         let columns = batch::texts_where(of, matches).into_iter();
         columns.map(batch::packed).collect()
+    }
+
+    fn one(number: u32) -> Regex {
+        compiled(&[number]).remove(0)
+    }
+
+    pub fn group_names(number: u32) -> Vec<String> {
+        one(number).capture_names().map(|name| name.unwrap_or_default().to_owned()).collect()
+    }
+
+    pub fn match_texts(patterns: &[u32], texts: &Packed) -> Vec<u8> {
+        let patterns = compiled(patterns);
+        unpack(texts).iter().map(|text| u8::from(patterns.iter().any(|pattern| pattern.is_match(text)))).collect()
+    }
+
+    pub fn find_in_texts(number: u32, texts: &Packed) -> Vec<Found> {
+        let pattern = one(number);
+        let mut found = vec![];
+        for (number, text) in (0..).zip(&unpack(texts)) {
+            let each = pattern.find_iter(text);
+            found.extend(each.map(|it| Found { text: number, start: it.start() as u32, end: it.end() as u32 }));
+        }
+        found
+    }
+
+    pub fn capture_in_texts(number: u32, texts: &Packed) -> Captures {
+        let pattern = one(number);
+        let mut found = Captures { texts: vec![], offsets: vec![] };
+        for (number, text) in (0..).zip(&unpack(texts)) {
+            let Some(captures) = pattern.captures(text) else { continue };
+            found.texts.push(number);
+            for group in captures.iter() {
+                let offsets = group.map_or([u32::MAX; 2], |it| [it.start() as u32, it.end() as u32]);
+                found.offsets.extend(offsets);
+            }
+        }
+        found
     }
 
     pub fn replace_in_texts(patterns: &[u32], texts: &Packed, replacement: &str) -> Packed {

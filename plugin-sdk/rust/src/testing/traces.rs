@@ -76,6 +76,8 @@ pub struct Resource {
 /// The instrumentation scope of spans.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scope {
+    pub name: String,
+    pub version: String,
     pub attributes: Attributes,
 }
 
@@ -117,6 +119,9 @@ pub struct Span {
     /// Nanoseconds since the Unix epoch.
     pub end_time: u64,
     pub status: Status,
+    pub trace_state: String,
+    /// W3C trace flags in the lowest 8 bits.
+    pub flags: u32,
     pub attributes: Attributes,
     pub events: Vec<Event>,
     pub links: Vec<Link>,
@@ -139,6 +144,10 @@ impl Resource {
 impl Scope {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    pub fn named(name: &str, version: &str) -> Self {
+        Self { name: name.to_owned(), version: version.to_owned(), ..Self::default() }
     }
 }
 
@@ -187,6 +196,16 @@ impl Span {
         self
     }
 
+    pub fn trace_state(mut self, trace_state: &str) -> Self {
+        self.trace_state = trace_state.to_owned();
+        self
+    }
+
+    pub fn flags(mut self, flags: u32) -> Self {
+        self.flags = flags;
+        self
+    }
+
     pub fn event(mut self, event: Event) -> Self {
         self.events.push(event);
         self
@@ -203,6 +222,10 @@ impl Span {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Traces {
     pub metadata: Vec<(String, Vec<String>)>,
+    pub auth: Vec<(String, Vec<String>)>,
+    pub client_address: String,
+    /// `grpc` or `http`, or empty.
+    pub transport: String,
     pub resources: Vec<Resource>,
     pub scopes: Vec<Scope>,
     pub spans: Vec<Span>,
@@ -218,6 +241,19 @@ impl Traces {
     pub fn metadata(mut self, key: &str, values: &[&str]) -> Self {
         let values = values.iter().map(|&value| value.to_owned()).collect();
         self.metadata.push((key.to_owned(), values));
+        self
+    }
+
+    /// What the receiver's authenticator knows of the sender.
+    pub fn auth(mut self, key: &str, values: &[&str]) -> Self {
+        let values = values.iter().map(|&value| value.to_owned()).collect();
+        self.auth.push((key.to_owned(), values));
+        self
+    }
+
+    /// Where the batch came from: `grpc` or `http`, and the sender's address and port.
+    pub fn client(mut self, transport: &str, address: &str) -> Self {
+        (self.transport, self.client_address) = (transport.to_owned(), address.to_owned());
         self
     }
 
