@@ -17,7 +17,8 @@ if ! cmp -s "$here/package-lock.json" "$here/node_modules/made-from"; then
     cp "$here/package-lock.json" "$here/node_modules/made-from"
 fi
 mkdir -p "$(dirname "$out")"
-# Nothing of WASI is granted to a plugin, so the component asks for nothing of it.
+# WASI stays in: it grants a plugin nothing but clocks and random numbers, and its
+# standard error is how the log learns of what no `catch` can.
 node "$here/node_modules/componentize-qjs/bin/componentize-qjs" --wit "$wit" --world span-processor \
-    --stub-wasi --sync --module-root "$(dirname "$source")" --js "$source" --output "$out" >/dev/null
+    --sync --module-root "$(dirname "$source")" --js "$source" --output "$out" >/dev/null
 echo "$out"

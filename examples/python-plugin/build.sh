@@ -20,7 +20,8 @@ if ! cmp -s "$here/requirements.txt" "$tools/made-from"; then
     cp "$here/requirements.txt" "$tools/made-from"
 fi
 mkdir -p "$(dirname "$out")"
-# Nothing of WASI is granted to a plugin, so the component asks for nothing of it.
-"$tools/bin/componentize-py" --quiet --wit-path "$wit" --world span-processor componentize --stub-wasi \
+# WASI stays in: it grants a plugin nothing but clocks and random numbers, and its
+# standard error is how the log learns of what no `except` can catch.
+"$tools/bin/componentize-py" --quiet --wit-path "$wit" --world span-processor componentize \
     --python-path "$(dirname "$source")" --output "$out" "$name"
 echo "$out"
