@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use tokio::runtime::{Builder, Runtime};
 use vespid::component::Processor as _;
-use vespid::plugin::{Clockwork, Form, Limits, Module, OnError, Plugin, PluginSettings, Source};
+use vespid::plugin::{Clockwork, Limits, Module, OnError, Plugin, PluginSettings, Source};
 use vespid::telemetry::Metrics;
 use vespid::traces::{Batch, Message, PREFIX};
 
@@ -92,7 +92,6 @@ fn measure(language: &str, module: PathBuf, messages: &[Message], runtime: &Runt
     let clockwork = Arc::new(Clockwork::new().map_err(|error| anyhow::anyhow!("{error:#}"))?);
     let settings = PluginSettings {
         module: Source::File(module),
-        form: Form::Module,
         digest: None,
         config: CONFIG.into(),
         // A failure is to end the measurement.
