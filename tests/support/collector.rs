@@ -301,7 +301,8 @@ impl Collector {
 
     /// Writes another config, of which the process is not told.
     pub fn rewrite(&self, setup: Setup) {
-        std::fs::write(self.process.config(), setup.text()).unwrap();
+        let text = if self.process.account.is_some() { setup.text_with_account() } else { setup.text() };
+        std::fs::write(self.process.config(), text).unwrap();
     }
 
     /// How many reloads ended in `success` or in `failure`.

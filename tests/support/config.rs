@@ -185,6 +185,12 @@ impl Setup {
         ended.log
     }
 
+    /// The config's text as a collector gets it that tells its account.
+    pub fn text_with_account(mut self) -> String {
+        self.add_account();
+        self.text()
+    }
+
     /// The config's text: JSON, which is YAML.
     pub fn text(mut self) -> String {
         self.finish();
