@@ -306,3 +306,18 @@ fn a_storage_is_found_or_its_lack_is_told() {
     sink.wait(1);
     made.finish();
 }
+
+#[test]
+fn what_a_queue_holds_goes_to_the_destination_of_the_next_config() {
+    let folder = TempDir::new().unwrap();
+    let (down, up) = (Down::new(), Sink::start());
+    let collector = line(folder.path(), down.address()).start();
+    send_named(&collector, ["one", "two"]);
+    collector.reload(line(folder.path(), &up));
+    send_named(&collector, ["three"]);
+    wait_for("all of it at the new destination", || (came(&up).len() == 3).then_some(()));
+    let mut names = came(&up);
+    names.sort();
+    assert_eq!(names, ["one", "three", "two"]);
+    collector.stop();
+}

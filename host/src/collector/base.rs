@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, watch};
 
-use crate::component::{BoxFuture, ConsumeError, Consumer, Exporter, OpenError, Outcome, Processor};
+use crate::component::{BoxFuture, ConsumeError, Consumer, Delivery, Exporter, OpenError, Outcome, Processor};
 use crate::config::{Component, ComponentId, Config, Map, Node, Pipeline, Problem, Value};
 use crate::exporter::Drain;
 use crate::pipeline::{FanOut, Repeats};
@@ -197,6 +197,16 @@ impl Life {
     /// Open batches of pipelines leave at once.
     pub fn flush(&self) {
         self.drain.send_replace(true);
+    }
+
+    /// What queues hold is for the exporters of the next graph that have the same
+    /// queues: no sender waits for the retries of these.
+    pub fn hand_over(&self, to: &Self) {
+        let is_queued = |built: &BuiltExporter| built.exporter.delivery() != Delivery::Delivered;
+        for (_, built) in self.exporters.iter().filter(|(id, built)| is_queued(built) && to.exporters.contains_key(*id))
+        {
+            built.drain.send_replace(true);
+        }
     }
 
     /// Retries end, too.

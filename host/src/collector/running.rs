@@ -186,7 +186,7 @@ impl Running {
         Ok(())
     }
 
-    /// Not to be cancelled: all of it that waits is in `prepare`, which changes nothing.
+    /// It may be given up at any of its waits: only `switch`, which has none, changes what runs.
     async fn take(&mut self, graph: Graph) -> Result<(), StartError> {
         let Graph { entrances, extensions, storages, overview, base, telemetry, told, claims, life } = graph;
         life.open().await.map_err(|(exporter, source)| StartError::Open { exporter, source })?;
@@ -368,6 +368,7 @@ impl Running {
         // What the new graph has kept is not the old one's any more.
         if let Some(now) = &self.life {
             life.exporters.retain(|id, built| now.exporters.get(id).is_none_or(|kept| !kept.is(built)));
+            life.hand_over(now);
         }
         let (grace, mut hurry) = (self.grace, self.hurry.subscribe());
         self.retired.spawn(async move {
