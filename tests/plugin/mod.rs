@@ -5,3 +5,4 @@ mod edits;
 mod patterns;
 mod neighbours;
 mod reads;
+mod redaction;

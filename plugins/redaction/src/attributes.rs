@@ -115,7 +115,9 @@ impl Redaction {
             match fate {
                 Fate::Ignored if summary.is_silent() => {}
                 Fate::Ignored => {
-                    each_held(batch, of, key, doubles).into_iter().for_each(|row| summary.note(Deed::Ignored, row, number));
+                    each_held(batch, of, key, doubles)
+                        .into_iter()
+                        .for_each(|row| summary.note(Deed::Ignored, row, number));
                 }
                 Fate::Removed if summary.is_silent() => edits.remove(of, &held(batch, of, key), key),
                 Fate::Removed => {
@@ -194,7 +196,8 @@ impl Redaction {
         }
         let kinds = batch.attribute_kinds(of, key);
         let kinds = (0..).zip(kinds).filter(|(row, _)| doubles.is_empty() || !doubles.contains_key(row));
-        let is_other = |(row, kind): (u32, Option<ValueKind>)| Some((row, kind.filter(|&kind| kind != ValueKind::Text)?));
+        let is_other =
+            |(row, kind): (u32, Option<ValueKind>)| Some((row, kind.filter(|&kind| kind != ValueKind::Text)?));
         let others = kinds.filter_map(is_other);
         let doubled = doubles.iter().flat_map(|(&row, held)| held.iter().map(move |held| (row, held)));
         let doubled = doubled.filter(|(_, held)| held.key == key && held.value.kind() != ValueKind::Text);
