@@ -123,8 +123,11 @@ fn a_batch_of_many_spans_is_redacted_to_its_last_one() {
     let mut expected = sent;
     for (number, span) in expected.resource_spans[0].scope_spans[0].spans.iter_mut().enumerate() {
         span.name = "/users/*".into();
-        span.attributes[..3]
-            .clone_from_slice(&[text("mail", &format!("{number} ****")), text("twice", "****"), text("twice", "also ****")]);
+        span.attributes[..3].clone_from_slice(&[
+            text("mail", &format!("{number} ****")),
+            text("twice", "****"),
+            text("twice", "also ****"),
+        ]);
     }
     assert_eq!(sink.only(), expected);
     collector.finish();

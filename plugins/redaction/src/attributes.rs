@@ -36,7 +36,10 @@ impl Redaction {
         let fates = self.keys.fates(&keys);
         let mut summary = Summary::new(self.summary, &keys, batch.row_count(of));
         let doubles = self.doubles(batch, of, &fates, &summary);
-        let (columns, texts) = self.gather(batch, of, &keys, &fates, &doubles, &mut summary, edits);
+        for (number, (key, &fate)) in keys.iter().zip(&fates).enumerate() {
+            dismiss(batch, edits, of, (number, key, fate), &doubles, &mut summary);
+        }
+        let (columns, texts) = self.gather(batch, of, &keys, &fates, &doubles, !summary.is_silent());
         let kept = self.values.allowed(&texts);
         let masked = self.values.masked(texts.clone());
         let statements = keys.iter().any(|key| self.databases.takes(key)).then(|| self.statements(batch, of, my_sql));
@@ -98,7 +101,7 @@ impl Redaction {
         rows.into_iter().map(|row| (row, batch.attributes(of, row))).collect()
     }
 
-    /// Removes what its key condemns, and gathers the values that have to be seen.
+    /// Gathers the values that have to be seen, and their texts.
     fn gather(
         &self,
         batch: &Batch,
@@ -106,43 +109,25 @@ impl Redaction {
         keys: &[String],
         fates: &[Fate],
         doubles: &Doubles,
-        summary: &mut Summary<'_>,
-        edits: &mut Edits,
+        tells: bool,
     ) -> (Vec<Cells>, Texts) {
-        let mut wanted = self.columns(batch, of, keys, fates, !summary.is_silent());
+        let mut wanted = self.columns(batch, of, keys, fates, tells);
         let (mut columns, mut texts) = (Vec::new(), Texts::new());
         for (number, (key, &fate)) in keys.iter().zip(fates).enumerate() {
-            match fate {
-                Fate::Ignored if summary.is_silent() => {}
-                Fate::Ignored => {
-                    each_held(batch, of, key, doubles)
-                        .into_iter()
-                        .for_each(|row| summary.note(Deed::Ignored, row, number));
-                }
-                Fate::Removed if summary.is_silent() => edits.remove(of, &held(batch, of, key), key),
-                Fate::Removed => {
-                    let rows = each_held(batch, of, key, doubles);
-                    for &row in &rows {
-                        summary.note(Deed::Redacted, row, number);
-                        summary.note_change(row, key, None);
-                    }
-                    edits.remove(of, &rows, key);
-                }
-                Fate::Masked | Fate::Checked => {
-                    let mut column_texts = Vec::new();
-                    if let Some(column) = wanted.remove(key) {
-                        let base = texts.len() as u32;
-                        column.dictionary().iter().for_each(|text| {
-                            texts.push(text);
-                        });
-                        let each = column.rows().iter().zip(column.codes());
-                        column_texts.extend(each.map(|(&row, &code)| (row, base + code)));
-                    }
-                    let others = self.others(batch, of, (key, fate), doubles, !summary.is_silent(), &mut texts);
-                    if !(column_texts.is_empty() && others.is_empty()) {
-                        columns.push(Cells { key: number, fate, texts: column_texts, others });
-                    }
-                }
+            if matches!(fate, Fate::Ignored | Fate::Removed) {
+                continue;
+            }
+            let mut cells = Vec::new();
+            if let Some(column) = wanted.remove(key) {
+                let base = texts.len() as u32;
+                column.dictionary().iter().for_each(|text| {
+                    texts.push(text);
+                });
+                cells.extend(column.rows().iter().zip(column.codes()).map(|(&row, &code)| (row, base + code)));
+            }
+            let others = self.others(batch, of, (key, fate), doubles, tells, &mut texts);
+            if !(cells.is_empty() && others.is_empty()) {
+                columns.push(Cells { key: number, fate, texts: cells, others });
             }
         }
         (columns, texts)
@@ -251,6 +236,33 @@ impl Statements {
             _ => Dialect::Any,
         };
         (system, dialect)
+    }
+}
+
+/// What becomes of an attribute whose value does not matter.
+fn dismiss(
+    batch: &Batch,
+    edits: &mut Edits,
+    of: Owner,
+    (number, key, fate): (usize, &str, Fate),
+    doubles: &Doubles,
+    summary: &mut Summary<'_>,
+) {
+    match fate {
+        Fate::Ignored if !summary.is_silent() => {
+            for row in each_held(batch, of, key, doubles) {
+                summary.note(Deed::Ignored, row, number);
+            }
+        }
+        Fate::Removed => {
+            let rows = each_held(batch, of, key, doubles);
+            for &row in &rows {
+                summary.note(Deed::Redacted, row, number);
+                summary.note_change(row, key, None);
+            }
+            edits.remove(of, &rows, key);
+        }
+        Fate::Ignored | Fate::Masked | Fate::Checked => {}
     }
 }
 
