@@ -1,5 +1,6 @@
 //! One owner's attributes, key by key.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use vespid_plugin::{Batch, Edits, KeyValue, Owner, TextColumn, Texts, Value, ValueKind};
@@ -32,6 +33,9 @@ struct Statements {
 impl Redaction {
     pub(crate) fn redact(&mut self, batch: &Batch, edits: &mut Edits, of: Owner, my_sql: &[bool]) {
         let mut keys = batch.attribute_keys(of);
+        if keys.is_empty() {
+            return;
+        }
         keys.sort_unstable();
         let fates = self.keys.fates(&keys);
         let mut summary = Summary::new(self.summary, &keys, batch.row_count(of));
@@ -43,9 +47,12 @@ impl Redaction {
         let kept = self.values.allowed(&texts);
         let masked = self.values.masked(texts.clone());
         let statements = keys.iter().any(|key| self.databases.takes(key)).then(|| self.statements(batch, of, my_sql));
+        // Each text belongs to one column, so that what became of it is noted by its number.
+        let mut settled: Vec<Option<Option<u32>>> = vec![None; texts.len()];
         for column in columns {
             let Some(key) = keys.get(column.key) else { continue };
-            let mut settled: HashMap<(u32, Option<System>, Dialect), Option<u32>> = HashMap::new();
+            let statements = statements.as_ref().filter(|_| self.databases.takes(key));
+            let mut by_system: HashMap<(u32, Option<System>, Dialect), Option<u32>> = HashMap::new();
             let (mut old, mut new) = (Texts::new(), Texts::new());
             let mut settle = |cells: &[(u32, u32)]| {
                 let (mut rows, mut codes) = (Vec::new(), Vec::new());
@@ -54,18 +61,23 @@ impl Redaction {
                         summary.note(Deed::Allowed, row, column.key);
                         continue;
                     }
-                    let (system, dialect) = statements.as_ref().map_or((None, Dialect::Any), |it| it.of_row(row));
-                    let code = *settled.entry((text, system, dialect)).or_insert_with(|| {
+                    let (system, dialect) = statements.map_or((None, Dialect::Any), |it| it.of_row(row));
+                    let mut change = || {
                         let (was, masked) = (texts.get(text)?, masked.get(text)?);
                         let is = match column.fate {
-                            Fate::Masked => self.values.mask.whole(was),
+                            Fate::Masked => Cow::Owned(self.values.mask.whole(was)),
                             _ => self.sanitized(key, masked, system, dialect),
                         };
                         (column.fate == Fate::Masked || is != was).then(|| {
                             old.push(was);
                             new.push(&is)
                         })
-                    });
+                    };
+                    let code = match (statements, settled.get_mut(text as usize)) {
+                        (None, Some(settled)) => *settled.get_or_insert_with(change),
+                        (Some(_), _) => *by_system.entry((text, system, dialect)).or_insert_with(change),
+                        (None, None) => change(),
+                    };
                     let Some(code) = code else { continue };
                     summary.note(Deed::Masked, row, column.key);
                     summary.note_change(row, key, new.get(code));
@@ -77,18 +89,21 @@ impl Redaction {
             let (rows, codes) = settle(&column.texts);
             let (other_rows, other_codes) = settle(&column.others);
             // Each text in its own place: a key may be held twice.
-            edits.replace_texts(of, &rows, key, &codes, old, new.clone());
-            edits.set_texts_coded(of, &other_rows, key, &other_codes, new);
+            if !other_rows.is_empty() {
+                edits.set_texts_coded(of, &other_rows, key, &other_codes, new.clone());
+            }
+            edits.replace_texts(of, &rows, key, &codes, old, new);
         }
         summary.write(batch, edits, of);
     }
 
-    fn sanitized(&self, key: &str, text: &str, system: Option<System>, dialect: Dialect) -> String {
+    fn sanitized<'t>(&self, key: &str, text: &'t str, system: Option<System>, dialect: Dialect) -> Cow<'t, str> {
         let text = match self.urls.takes(key) {
-            true => sanitize::url(text),
-            false => text.to_owned(),
+            true => Cow::Owned(sanitize::url(text)),
+            false => Cow::Borrowed(text),
         };
-        system.and_then(|system| self.databases.attribute(key, &text, system, dialect)).unwrap_or(text)
+        let statement = system.and_then(|system| self.databases.attribute(key, &text, system, dialect));
+        statement.map_or(text, Cow::Owned)
     }
 
     /// What the rows hold that hold a key twice, where kinds alone may not do.
