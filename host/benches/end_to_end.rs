@@ -203,7 +203,9 @@ impl Bench<'_> {
             row.failure = self.time_start(system, row.scenario).err().map(|error| format!("{error:#}"));
         }
         for round in 1..=self.options.rounds {
-            for (system, row) in runs.iter_mut().filter(|(_, row)| row.scenario != Scenario::Start && row.failure.is_none()) {
+            for (system, row) in
+                runs.iter_mut().filter(|(_, row)| row.scenario != Scenario::Start && row.failure.is_none())
+            {
                 eprintln!("round {round}: {} {}", row.scenario.name(), system.name);
                 match self.measure(system, row.scenario) {
                     Ok(measurement) => row.rounds.push(measurement),
@@ -212,7 +214,9 @@ impl Bench<'_> {
             }
         }
         for _ in 0..STARTS {
-            for (system, row) in runs.iter_mut().filter(|(_, row)| row.scenario == Scenario::Start && row.failure.is_none()) {
+            for (system, row) in
+                runs.iter_mut().filter(|(_, row)| row.scenario == Scenario::Start && row.failure.is_none())
+            {
                 match self.time_start(system, Scenario::Start) {
                     Ok(time) => row.starts.push(time.as_secs_f64() * 1e3),
                     Err(error) => row.failure = Some(format!("{error:#}")),

@@ -2,7 +2,8 @@
 
 mod bundled;
 mod edits;
-mod patterns;
+mod languages;
 mod neighbours;
+mod patterns;
 mod reads;
 mod redaction;

@@ -84,7 +84,11 @@ fn nothing_healthy_is_lost_beside_plugins_that_loop_and_leak_and_trap() {
         let requests: Vec<Request> = received.iter().map(|it| it.request()).collect();
         let spans: Vec<_> = requests.iter().flat_map(all).collect();
         let ids: HashSet<_> = spans.iter().map(|span| &span.span_id).collect();
-        assert_eq!((spans.len() as u64, ids.len() as u64), (sent * u64::from(SPANS), sent * u64::from(SPANS)), "{name}");
+        assert_eq!(
+            (spans.len() as u64, ids.len() as u64),
+            (sent * u64::from(SPANS), sent * u64::from(SPANS)),
+            "{name}"
+        );
         match mode {
             None => {
                 let clean = |span: &&&crate::support::spans::Span| {
