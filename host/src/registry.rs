@@ -34,7 +34,7 @@ use crate::transport::tls::TlsError;
 pub use refusal::problems_of;
 
 pub const RECEIVERS: &[&str] = &["nop", "otlp"];
-pub const PROCESSORS: &[&str] = &["attributes", "batch", "memory_limiter", "resource", "wasm"];
+pub const PROCESSORS: &[&str] = &["attributes", "batch", "memory_limiter", "redaction", "resource", "wasm"];
 pub const EXPORTERS: &[&str] = &["debug", "file", "nop", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
 pub const CONNECTORS: &[&str] = &["forward"];
 pub const EXTENSIONS: &[&str] = &[

@@ -91,6 +91,17 @@ fn the_example_of_resource_does_what_its_page_says() {
 }
 
 #[test]
+fn the_example_of_redaction_does_what_its_page_says() {
+    let (config, before, after) = example("redaction");
+    let mut one = span("GET /cart");
+    one.attributes = attributes(&before);
+    for (id, settings) in both("redaction", &config) {
+        let received = through(&id, settings, &request(vec![one.clone()]));
+        assert_eq!(shown(&received.resource_spans[0].scope_spans[0].spans[0].attributes), after, "{id}");
+    }
+}
+
+#[test]
 fn what_a_sender_is_known_by_can_be_set_as_an_attribute() {
     let sink = Sink::start();
     let actions = json!([

@@ -6,3 +6,4 @@ mod languages;
 mod neighbours;
 mod patterns;
 mod reads;
+mod redaction;

@@ -1,5 +1,6 @@
 //! One owner's attributes, key by key.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use vespid_plugin::{Batch, Edits, KeyValue, Owner, TextColumn, Texts, Value, ValueKind};
@@ -32,17 +33,26 @@ struct Statements {
 impl Redaction {
     pub(crate) fn redact(&mut self, batch: &Batch, edits: &mut Edits, of: Owner, my_sql: &[bool]) {
         let mut keys = batch.attribute_keys(of);
+        if keys.is_empty() {
+            return;
+        }
         keys.sort_unstable();
         let fates = self.keys.fates(&keys);
         let mut summary = Summary::new(self.summary, &keys, batch.row_count(of));
         let doubles = self.doubles(batch, of, &fates, &summary);
-        let (columns, texts) = self.gather(batch, of, &keys, &fates, &doubles, &mut summary, edits);
+        for (number, (key, &fate)) in keys.iter().zip(&fates).enumerate() {
+            dismiss(batch, edits, of, (number, key, fate), &doubles, &mut summary);
+        }
+        let (columns, texts) = self.gather(batch, of, &keys, &fates, &doubles, !summary.is_silent());
         let kept = self.values.allowed(&texts);
         let masked = self.values.masked(texts.clone());
         let statements = keys.iter().any(|key| self.databases.takes(key)).then(|| self.statements(batch, of, my_sql));
+        // Each text belongs to one column, so that what became of it is noted by its number.
+        let mut settled: Vec<Option<Option<u32>>> = vec![None; texts.len()];
         for column in columns {
             let Some(key) = keys.get(column.key) else { continue };
-            let mut settled: HashMap<(u32, Option<System>, Dialect), Option<u32>> = HashMap::new();
+            let statements = statements.as_ref().filter(|_| self.databases.takes(key));
+            let mut by_system: HashMap<(u32, Option<System>, Dialect), Option<u32>> = HashMap::new();
             let (mut old, mut new) = (Texts::new(), Texts::new());
             let mut settle = |cells: &[(u32, u32)]| {
                 let (mut rows, mut codes) = (Vec::new(), Vec::new());
@@ -51,18 +61,23 @@ impl Redaction {
                         summary.note(Deed::Allowed, row, column.key);
                         continue;
                     }
-                    let (system, dialect) = statements.as_ref().map_or((None, Dialect::Any), |it| it.of_row(row));
-                    let code = *settled.entry((text, system, dialect)).or_insert_with(|| {
+                    let (system, dialect) = statements.map_or((None, Dialect::Any), |it| it.of_row(row));
+                    let mut change = || {
                         let (was, masked) = (texts.get(text)?, masked.get(text)?);
                         let is = match column.fate {
-                            Fate::Masked => self.values.mask.whole(was),
+                            Fate::Masked => Cow::Owned(self.values.mask.whole(was)),
                             _ => self.sanitized(key, masked, system, dialect),
                         };
                         (column.fate == Fate::Masked || is != was).then(|| {
                             old.push(was);
                             new.push(&is)
                         })
-                    });
+                    };
+                    let code = match (statements, settled.get_mut(text as usize)) {
+                        (None, Some(settled)) => *settled.get_or_insert_with(change),
+                        (Some(_), _) => *by_system.entry((text, system, dialect)).or_insert_with(change),
+                        (None, None) => change(),
+                    };
                     let Some(code) = code else { continue };
                     summary.note(Deed::Masked, row, column.key);
                     summary.note_change(row, key, new.get(code));
@@ -74,18 +89,21 @@ impl Redaction {
             let (rows, codes) = settle(&column.texts);
             let (other_rows, other_codes) = settle(&column.others);
             // Each text in its own place: a key may be held twice.
-            edits.replace_texts(of, &rows, key, &codes, old, new.clone());
-            edits.set_texts_coded(of, &other_rows, key, &other_codes, new);
+            if !other_rows.is_empty() {
+                edits.set_texts_coded(of, &other_rows, key, &other_codes, new.clone());
+            }
+            edits.replace_texts(of, &rows, key, &codes, old, new);
         }
         summary.write(batch, edits, of);
     }
 
-    fn sanitized(&self, key: &str, text: &str, system: Option<System>, dialect: Dialect) -> String {
+    fn sanitized<'t>(&self, key: &str, text: &'t str, system: Option<System>, dialect: Dialect) -> Cow<'t, str> {
         let text = match self.urls.takes(key) {
-            true => sanitize::url(text),
-            false => text.to_owned(),
+            true => Cow::Owned(sanitize::url(text)),
+            false => Cow::Borrowed(text),
         };
-        system.and_then(|system| self.databases.attribute(key, &text, system, dialect)).unwrap_or(text)
+        let statement = system.and_then(|system| self.databases.attribute(key, &text, system, dialect));
+        statement.map_or(text, Cow::Owned)
     }
 
     /// What the rows hold that hold a key twice, where kinds alone may not do.
@@ -98,7 +116,7 @@ impl Redaction {
         rows.into_iter().map(|row| (row, batch.attributes(of, row))).collect()
     }
 
-    /// Removes what its key condemns, and gathers the values that have to be seen.
+    /// Gathers the values that have to be seen, and their texts.
     fn gather(
         &self,
         batch: &Batch,
@@ -106,41 +124,25 @@ impl Redaction {
         keys: &[String],
         fates: &[Fate],
         doubles: &Doubles,
-        summary: &mut Summary<'_>,
-        edits: &mut Edits,
+        tells: bool,
     ) -> (Vec<Cells>, Texts) {
-        let mut wanted = self.columns(batch, of, keys, fates, !summary.is_silent());
+        let mut wanted = self.columns(batch, of, keys, fates, tells);
         let (mut columns, mut texts) = (Vec::new(), Texts::new());
         for (number, (key, &fate)) in keys.iter().zip(fates).enumerate() {
-            match fate {
-                Fate::Ignored if summary.is_silent() => {}
-                Fate::Ignored => {
-                    each_held(batch, of, key, doubles).into_iter().for_each(|row| summary.note(Deed::Ignored, row, number));
-                }
-                Fate::Removed if summary.is_silent() => edits.remove(of, &held(batch, of, key), key),
-                Fate::Removed => {
-                    let rows = each_held(batch, of, key, doubles);
-                    for &row in &rows {
-                        summary.note(Deed::Redacted, row, number);
-                        summary.note_change(row, key, None);
-                    }
-                    edits.remove(of, &rows, key);
-                }
-                Fate::Masked | Fate::Checked => {
-                    let mut column_texts = Vec::new();
-                    if let Some(column) = wanted.remove(key) {
-                        let base = texts.len() as u32;
-                        column.dictionary().iter().for_each(|text| {
-                            texts.push(text);
-                        });
-                        let each = column.rows().iter().zip(column.codes());
-                        column_texts.extend(each.map(|(&row, &code)| (row, base + code)));
-                    }
-                    let others = self.others(batch, of, (key, fate), doubles, !summary.is_silent(), &mut texts);
-                    if !(column_texts.is_empty() && others.is_empty()) {
-                        columns.push(Cells { key: number, fate, texts: column_texts, others });
-                    }
-                }
+            if matches!(fate, Fate::Ignored | Fate::Removed) {
+                continue;
+            }
+            let mut cells = Vec::new();
+            if let Some(column) = wanted.remove(key) {
+                let base = texts.len() as u32;
+                column.dictionary().iter().for_each(|text| {
+                    texts.push(text);
+                });
+                cells.extend(column.rows().iter().zip(column.codes()).map(|(&row, &code)| (row, base + code)));
+            }
+            let others = self.others(batch, of, (key, fate), doubles, tells, &mut texts);
+            if !(cells.is_empty() && others.is_empty()) {
+                columns.push(Cells { key: number, fate, texts: cells, others });
             }
         }
         (columns, texts)
@@ -194,7 +196,8 @@ impl Redaction {
         }
         let kinds = batch.attribute_kinds(of, key);
         let kinds = (0..).zip(kinds).filter(|(row, _)| doubles.is_empty() || !doubles.contains_key(row));
-        let is_other = |(row, kind): (u32, Option<ValueKind>)| Some((row, kind.filter(|&kind| kind != ValueKind::Text)?));
+        let is_other =
+            |(row, kind): (u32, Option<ValueKind>)| Some((row, kind.filter(|&kind| kind != ValueKind::Text)?));
         let others = kinds.filter_map(is_other);
         let doubled = doubles.iter().flat_map(|(&row, held)| held.iter().map(move |held| (row, held)));
         let doubled = doubled.filter(|(_, held)| held.key == key && held.value.kind() != ValueKind::Text);
@@ -248,6 +251,33 @@ impl Statements {
             _ => Dialect::Any,
         };
         (system, dialect)
+    }
+}
+
+/// What becomes of an attribute whose value does not matter.
+fn dismiss(
+    batch: &Batch,
+    edits: &mut Edits,
+    of: Owner,
+    (number, key, fate): (usize, &str, Fate),
+    doubles: &Doubles,
+    summary: &mut Summary<'_>,
+) {
+    match fate {
+        Fate::Ignored if !summary.is_silent() => {
+            for row in each_held(batch, of, key, doubles) {
+                summary.note(Deed::Ignored, row, number);
+            }
+        }
+        Fate::Removed => {
+            let rows = each_held(batch, of, key, doubles);
+            for &row in &rows {
+                summary.note(Deed::Redacted, row, number);
+                summary.note_change(row, key, None);
+            }
+            edits.remove(of, &rows, key);
+        }
+        Fate::Ignored | Fate::Masked | Fate::Checked => {}
     }
 }
 

@@ -1,8 +1,8 @@
 //! What the user writes: the keys of the OpenTelemetry Collector's redaction
 //! processor, read as leniently and refused as strictly as it does.
 
-use serde::de::{DeserializeOwned, Deserializer, Error};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, Error};
 use shared::TextList;
 use vespid_plugin::Rejection;
 

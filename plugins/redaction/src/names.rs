@@ -141,7 +141,7 @@ impl Redaction {
     }
 }
 
-fn is_http(http: &mut Vec<bool>, row: usize) -> bool {
+fn is_http(http: &[bool], row: usize) -> bool {
     http.get(row) == Some(&true)
 }
 

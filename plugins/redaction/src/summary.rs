@@ -113,13 +113,22 @@ impl<'k> Summary<'k> {
         let before = self.was_there(place).then(|| batch.text_attribute(of, place));
         let (mut rows, mut codes, mut dictionary) = (Vec::new(), Vec::new(), Texts::new());
         let mut known: HashMap<&[u32], u32> = HashMap::new();
+        // Rows alike tend to follow each other.
+        let mut last: Option<(&[u32], u32)> = None;
         for (row, done) in (0..).zip(deeds).filter(|(_, done)| !done.is_empty()) {
-            let earlier = match self.changed.get(&(row, place.to_owned())) {
+            let earlier = before.as_ref().and_then(|before| match self.changed.get(&(row, place.to_owned())) {
                 Some(new) => new.as_deref(),
-                None => before.as_ref().and_then(|before| before.get(row)),
-            };
+                None => before.get(row),
+            });
             let code = match earlier.filter(|earlier| !earlier.is_empty()) {
-                None => *known.entry(done).or_insert_with(|| dictionary.push(&self.joined(done, None))),
+                None => match last {
+                    Some((same, code)) if same == done.as_slice() => code,
+                    _ => {
+                        let code = *known.entry(done).or_insert_with(|| dictionary.push(&self.joined(done, None)));
+                        last = Some((done, code));
+                        code
+                    }
+                },
                 earlier => dictionary.push(&self.joined(done, earlier)),
             };
             rows.push(row);
@@ -139,10 +148,8 @@ impl<'k> Summary<'k> {
         let before = self.was_there(place).then(|| batch.int_attribute(of, place));
         let mut by_count: HashMap<i64, Vec<u32>> = HashMap::new();
         for (row, done) in (0..).zip(deeds).filter(|(_, done)| !done.is_empty()) {
-            let earlier = match self.changed.contains_key(&(row, place.to_owned())) {
-                true => None,
-                false => before.as_ref().and_then(|before| before.get(row)),
-            };
+            let is_as_it_was = || !self.changed.contains_key(&(row, place.to_owned()));
+            let earlier = before.as_ref().filter(|_| is_as_it_was()).and_then(|before| before.get(row));
             by_count.entry(earlier.unwrap_or_default().wrapping_add(done.len() as i64)).or_default().push(row);
         }
         for (count, rows) in by_count {

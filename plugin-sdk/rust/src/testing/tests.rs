@@ -121,14 +121,16 @@ fn a_column_is_rewritten_by_its_dictionary() {
     let traces = Traces::new()
         .span(Span::new("a").attribute("k", "x"))
         .span(Span::new("b").attribute("k", "y"))
-        .span(Span::new("c").attribute("k", "x"));
+        .span(Span::new("c").attribute("k", "x").attribute("k", "w").attribute("k", "x"));
     let outcome = run_with(traces, |batch, edits| {
+        assert_eq!(batch.duplicate_rows(Owner::Span), [2]);
         let column = batch.text_attribute(Owner::Span, "k");
         let to_z = |text: &str| (text == "x").then(|| "z".to_owned());
-        assert_eq!(edits.rewrite(Owner::Span, &column, to_z), 2);
+        assert_eq!(edits.rewrite(Owner::Span, &column, to_z), 3);
     });
-    let texts: Vec<_> = outcome.traces.spans.iter().map(|s| s.text("k")).collect();
-    assert_eq!(texts, [Some("z"), Some("y"), Some("z")]);
+    let texts = |span: &Span| span.attributes.all("k").filter_map(Value::as_text).collect::<Vec<_>>().join(" ");
+    let texts: Vec<_> = outcome.traces.spans.iter().map(texts).collect();
+    assert_eq!(texts, ["z", "y", "z w z"]);
 }
 
 #[test]

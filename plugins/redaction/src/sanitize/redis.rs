@@ -7,7 +7,10 @@ enum Values {
     From(usize),
     At(usize),
     /// The last of every group of so many, after some that are passed over.
-    Every { skip: usize, size: usize },
+    Every {
+        skip: usize,
+        size: usize,
+    },
 }
 
 pub fn sanitize(commands: &str) -> String {
