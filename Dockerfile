@@ -15,13 +15,15 @@ FROM ${BUILDER} AS build
 # it, and Rust's target, needs no network for these steps.
 RUN command -v musl-gcc >/dev/null \
     || { apt-get update && apt-get install -y --no-install-recommends ca-certificates musl-tools; }
-RUN target="$(uname -m)-unknown-linux-musl" \
-    && { test -d "$(rustc --print target-libdir --target "$target")" || rustup target add "$target"; }
+RUN for target in "$(uname -m)-unknown-linux-musl" wasm32-wasip2; do \
+        test -d "$(rustc --print target-libdir --target "$target")" || rustup target add "$target" || exit 1; \
+    done
 
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY wit wit
 COPY plugin-sdk/rust plugin-sdk/rust
+COPY plugins plugins
 COPY examples/quickstart/collector.yaml examples/quickstart/collector.yaml
 COPY host host
 # What cargo fetched and built stays in the builder's cache for the next time.

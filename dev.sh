@@ -50,6 +50,8 @@ run_tests() {
         --manifest-path tests/guests/Cargo.toml
     say "the example plugin's own tests"
     CARGO_TARGET_DIR=$target/guests cargo test --locked --manifest-path examples/rust-plugin/Cargo.toml
+    say "the bundled plugins' own tests"
+    CARGO_TARGET_DIR=$target/guests cargo test --locked --manifest-path plugins/Cargo.toml
     say "all tests of the collector and of the SDK"
     cargo test --locked --workspace "$@"
 }

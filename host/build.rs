@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A package of `plugins/` and so the name of a module.
-const PLUGINS: [&str; 2] = ["attributes", "resource"];
+const PLUGINS: [&str; 3] = ["attributes", "redaction", "resource"];
 
 const TARGET: &str = "wasm32-wasip2";
 

@@ -22,7 +22,7 @@ use opentelemetry_proto::tonic::trace::v1::span::Event;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message as _;
 use vespid::component::Processor as _;
-use vespid::plugin::{Clockwork, Limits, Module, OnError, PluginSettings};
+use vespid::plugin::{Clockwork, Limits, Module, OnError, PluginSettings, Source};
 use vespid::telemetry::Metrics;
 use vespid::traces::{
     Batch, Context, Edit, Index, Message, NewValue, Owner, Parcel, Texts, decode_request, encode_request, split,
@@ -119,7 +119,7 @@ fn plugins(criterion: &mut Criterion) {
             ("drop", r#"{"mode": "drop"}"#),
         ] {
             let settings = PluginSettings {
-                module: module.clone(),
+                module: Source::File(module.clone()),
                 digest: None,
                 config: config.into(),
                 on_error: OnError::Pass,

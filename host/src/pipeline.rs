@@ -26,11 +26,10 @@ impl Pipeline {
         }
         match (self.exporters.is_empty(), self.next.as_slice()) {
             (_, []) => self.export(batch).await,
-            (true, [next]) => next.consume(batch).await,
-            (true, _) => self.hand_on(&batch).await,
+            (true, _) => self.hand_on(batch).await,
             // A batch goes on as it is, edits and index included, and shares its bytes.
             (false, _) => {
-                let (handed_on, exported) = tokio::join!(self.hand_on(&batch), self.export(batch.clone()));
+                let (handed_on, exported) = tokio::join!(self.hand_on(batch.clone()), self.export(batch));
                 join(vec![handed_on, exported], Outcome::beside)
             }
         }
@@ -43,16 +42,32 @@ impl Pipeline {
         {
             return exporter.export(parcel).await;
         }
-        let everywhere = parcels.iter().map(async |parcel| {
-            let sends = self.exporters.iter().map(|to| to.export(parcel.clone()));
+        let everywhere = parcels.into_iter().map(async |parcel| {
+            let sends = each(&self.exporters, parcel).map(|(to, parcel)| to.export(parcel));
             join(join_all(sends).await, Outcome::beside)
         });
         join(join_all(everywhere).await, Outcome::and)
     }
 
-    async fn hand_on(&self, batch: &Batch) -> Answer {
-        join(join_all(self.next.iter().map(|next| next.consume(batch.clone()))).await, Outcome::beside)
+    async fn hand_on(&self, batch: Batch) -> Answer {
+        hand_to(&self.next, batch).await
     }
+}
+
+/// Everyone gets the batch.
+async fn hand_to(all: &[Arc<impl Consumer + ?Sized>], batch: Batch) -> Answer {
+    join(join_all(each(all, batch).map(|(to, batch)| to.consume(batch))).await, Outcome::beside)
+}
+
+/// Spans for each: copies for all but the last, who gets the original. Each copy is
+/// one more delivery in the account.
+fn each<To, Spans: Clone>(all: &[To], spans: Spans) -> impl Iterator<Item = (&To, Spans)> {
+    let mut original = Some(spans);
+    all.iter().enumerate().filter_map(move |(at, to)| {
+        let is_last = at + 1 == all.len();
+        let spans = if is_last { original.take() } else { original.clone() };
+        Some((to, spans?))
+    })
 }
 
 type Answer = Result<Outcome, ConsumeError>;
@@ -85,10 +100,7 @@ impl Consumer for FanOut {
     fn consume(&self, batch: Batch) -> BoxFuture<'_, Answer> {
         match self.0.as_slice() {
             [pipeline] => pipeline.consume(batch),
-            pipelines => Box::pin(async move {
-                let all = pipelines.iter().map(|pipeline| pipeline.consume(batch.clone()));
-                join(join_all(all).await, Outcome::beside)
-            }),
+            pipelines => Box::pin(hand_to(pipelines, batch)),
         }
     }
 

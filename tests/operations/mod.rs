@@ -1,5 +1,6 @@
 //! Operating the collector: its command line, its pages, its start and its end.
 
+mod account;
 mod cache;
 mod commands;
 mod logs;
@@ -7,5 +8,8 @@ mod memory;
 mod metrics;
 mod pages;
 mod push;
+mod reload;
 mod shutdown;
 mod sources;
+mod watch;
+mod why;

@@ -45,13 +45,14 @@ fn a_port_in_use_is_told_with_the_setting() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     for (setting, what) in [
-        ("receivers.otlp.protocols.grpc.endpoint", "receivers.otlp"),
-        ("receivers.otlp.protocols.http.endpoint", "receivers.otlp"),
-        ("extensions.health_check.endpoint", "health_check"),
+        ("receivers.otlp.protocols.grpc.endpoint", "receivers.otlp.protocols.grpc.endpoint"),
+        ("receivers.otlp.protocols.http.endpoint", "receivers.otlp.protocols.http.endpoint"),
+        ("extensions.health_check.endpoint", "extensions.health_check.endpoint"),
     ] {
         let log = Setup::new().exporter("debug", json!({})).set(setting, json!(address.to_string())).refused();
         let expected = format!("error: {what}: `{address}` cannot be listened on: Address already in use");
         assert!(log.contains(&expected), "{log}");
+        assert!(log.contains("collector.yaml:"), "{log}");
     }
 }
 

@@ -85,7 +85,7 @@ fn retries_end_with_the_shutdown_and_their_senders_are_told() {
 }
 
 /// Whether the process has asked for SIGTERM.
-fn listens_for_signals(id: u32) -> Option<()> {
+pub(super) fn listens_for_signals(id: u32) -> Option<()> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
     let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
@@ -102,4 +102,49 @@ fn a_signal_during_the_start_ends_it_cleanly() {
     let ended = process.wait();
     assert_eq!(ended.code, Some(0), "{}\n{}", ended.how, ended.log);
     assert_eq!(ended.log, "", "it did not come to the plugin's deadline");
+}
+
+/// A pipe that nobody reads, with a reader that keeps it open.
+fn stuck_pipe(folder: &std::path::Path) -> (std::path::PathBuf, std::fs::File) {
+    let path = folder.join("pipe");
+    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    // SAFETY: a plain system call with a text that ends in zero.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    let reader = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    (path, reader)
+}
+
+#[test]
+fn a_write_that_hangs_does_not_keep_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, _reader) = stuck_pipe(folder.path());
+    let setup = Setup::new().exporter("file", json!({"path": path})).argument("--grace-period=300ms");
+    let mut collector = setup.start();
+    // More than a pipe holds.
+    let pending = collector.start_send(&request(spans(5000)));
+    wait_for("a thread that hangs in a write", || {
+        collector.wait_for_log("Everything is ready");
+        (collector.metrics().sum("otelcol_exporter_in_flight_requests", &[]) == 1).then_some(())
+    });
+    collector.process.signal(libc::SIGTERM);
+    let ended = collector.process.wait();
+    assert_eq!(ended.code, Some(0), "{}\n{}", ended.how, ended.log);
+    assert!(ended.log.contains("\"spans\": 5000"), "{}", ended.log);
+    drop(pending);
+}
+
+#[test]
+fn a_log_that_hangs_does_not_keep_the_process_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, _reader) = stuck_pipe(folder.path());
+    let logs = json!({"output_paths": ["stderr", path], "sampling": {"enabled": false}});
+    let debug = json!({"verbosity": "detailed"});
+    let setup = Setup::new().exporter("debug", debug).set("service.telemetry.logs", logs);
+    let collector = setup.argument("--grace-period=300ms").start();
+    let pending: Vec<_> = (0..8).map(|_| collector.start_send(&request(spans(100)))).collect();
+    wait_for("a log beyond what a pipe holds", || (collector.log().len() > 65536).then_some(()));
+    collector.process.signal(libc::SIGTERM);
+    let ended = collector.process.wait();
+    assert_eq!(ended.code, Some(1), "{}", ended.how);
+    drop(pending);
 }

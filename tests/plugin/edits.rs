@@ -103,6 +103,23 @@ fn texts_are_set_one_a_row_plain_and_coded() {
 }
 
 #[test]
+fn texts_are_replaced_each_in_its_own_place() {
+    let mut sent = sample();
+    let attributes = |request: &mut crate::support::spans::Request, values: &[&str]| {
+        let pairs = values.iter().map(|value| text("old", value)).chain([int("old", 3), text("other", "a")]);
+        request.resource_spans[0].scope_spans[0].spans[1].attributes = pairs.collect();
+    };
+    attributes(&mut sent, &["a", "b", "a", "c"]);
+    let steps = json!([{
+        "op": "replace-texts", "owner": "span", "rows": [1, 1, 0], "key": "old",
+        "codes": [0, 1, 1], "old": ["a", "b"], "new": ["first", ""],
+    }]);
+    let mut expected = sent.clone();
+    attributes(&mut expected, &["first", "", "first", "c"]);
+    assert_eq!(after(steps, &sent), expected);
+}
+
+#[test]
 fn a_remove_takes_every_attribute_of_the_key() {
     let mut expected = sample();
     let sent = expected.clone();

@@ -159,6 +159,21 @@ fn a_renewed_certificate_is_served_without_a_restart() {
 }
 
 #[test]
+fn a_reload_reads_the_certificates_again() {
+    let (before, after) = (Authority::new(), Authority::new());
+    let files = Files::of(&before.sign(NAME));
+    let collector = setup(&files.settings()).start();
+    assert!(is_let_in(&collector, before.client(None, &["http/1.1"])));
+    files.write(&after.sign(NAME));
+    collector.expect_reload("success", || collector.process.signal(libc::SIGHUP));
+    assert!(is_let_in(&collector, after.client(None, &["http/1.1"])));
+    files.put("key.pem", "half-written");
+    collector.expect_reload("failure", || collector.process.signal(libc::SIGHUP));
+    assert!(is_let_in(&collector, after.client(None, &["http/1.1"])), "what was read before stays");
+    collector.finish();
+}
+
+#[test]
 fn a_changed_list_of_client_authorities_counts_at_once() {
     let (authority, others) = (Authority::new(), Authority::new());
     let files = Files::of(&authority.sign(NAME));

@@ -4,15 +4,17 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prost::Message as _;
 use tempfile::TempDir;
 
-use super::config::Setup;
+use super::account::{Account, check_last_words};
+use super::config::{ACCOUNT, Setup};
 use super::metrics::Metrics;
 use super::proto::framed;
 use super::send::{Call, GrpcAnswer, HttpAnswer, Pending};
@@ -49,6 +51,9 @@ pub struct Process {
     log: Output,
     /// The folder of its config.
     folder: Option<TempDir>,
+    /// Where a collector tells its account, which is checked before its end.
+    account: Option<SocketAddr>,
+    was_checked: AtomicBool,
 }
 
 /// How a process ended.
@@ -67,20 +72,36 @@ impl Process {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary can be run");
         let (out, log) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        Self { child, out: Output::of(out), log: Output::of(log), folder: None }
+        Self { child, out: Output::of(out), log: Output::of(log), folder: None, account: None, was_checked: AtomicBool::new(false) }
     }
 
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
+    /// Sends a signal. The account is checked before the first one.
+    #[track_caller]
     pub fn signal(&self, signal: i32) {
+        self.check_account();
         // SAFETY: a plain system call; the child has not been waited for, so the id is its own.
         assert_eq!(unsafe { libc::kill(self.id() as i32, signal) }, 0);
     }
 
+    /// Whatever a test does with a collector, at the end each span is accounted for.
+    #[track_caller]
+    fn check_account(&self) {
+        if let Some(pages) = self.account.filter(|_| !self.was_checked.swap(true, Ordering::Relaxed)) {
+            Account::read(pages);
+        }
+    }
+
     pub fn log(&self) -> String {
         self.log.text()
+    }
+
+    /// The file that its config was written to.
+    pub fn config(&self) -> PathBuf {
+        self.folder.as_ref().expect("it has a config").path().join("collector.yaml")
     }
 
     pub fn has_ended(&mut self) -> bool {
@@ -107,6 +128,7 @@ impl Process {
         wait_for("the end of its output", || {
             (Arc::strong_count(&self.out.0) == 1 && Arc::strong_count(&self.log.0) == 1).then_some(())
         });
+        check_last_words(&self.log());
         Ended { code: status.code(), how: status.to_string(), out: self.out.text(), log: self.log() }
     }
 }
@@ -119,9 +141,14 @@ impl Drop for Process {
             eprintln!("--- the process's log ends so:");
             tail.iter().rev().for_each(|line| eprintln!("{}", line.chars().take(2000).collect::<String>()));
         }
+        let is_over = std::thread::panicking() || self.has_ended();
+        let checked = std::panic::catch_unwind(AssertUnwindSafe(|| if !is_over { self.check_account() }));
         let _ = self.child.kill();
         let _ = self.child.wait();
         drop(self.folder.take());
+        if let Err(failure) = checked {
+            std::panic::resume_unwind(failure);
+        }
     }
 }
 
@@ -187,10 +214,28 @@ impl Collector {
     }
 
     #[track_caller]
-    pub fn start(setup: Setup) -> Self {
+    pub fn start(mut setup: Setup) -> Self {
+        let tells_account = !setup.without_account;
+        if tells_account {
+            setup.add_account();
+        }
         let mut collector = Self { process: Self::spawn(setup), offered: AtomicU64::new(0) };
         collector.process.wait_for_log("Everything is ready");
+        if tells_account {
+            collector.process.account = Some(collector.address("serving pages", ACCOUNT));
+        }
         collector
+    }
+
+    /// Where its account is told.
+    pub fn pages_address(&self) -> SocketAddr {
+        self.process.account.expect("the harness has added the pages")
+    }
+
+    /// The account at this moment, which balances.
+    #[track_caller]
+    pub fn account(&self) -> Account {
+        Account::read(self.pages_address())
     }
 
     /// The address that a line of the log tells.
@@ -241,6 +286,33 @@ impl Collector {
 
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Writes another config, of which the process is not told.
+    pub fn rewrite(&self, setup: Setup) {
+        std::fs::write(self.process.config(), setup.text()).unwrap();
+    }
+
+    /// How many reloads ended in `success` or in `failure`.
+    pub fn reloads(&self, outcome: &str) -> u64 {
+        self.metrics().sum("vespid_config_reloads", &[("outcome", outcome)])
+    }
+
+    /// Does something after which one more reload ends so, and waits for that.
+    #[track_caller]
+    pub fn expect_reload(&self, outcome: &str, act: impl FnOnce()) {
+        let before = self.reloads(outcome);
+        act();
+        wait_for(&format!("a reload with {outcome}"), || (self.reloads(outcome) > before).then_some(()));
+    }
+
+    /// Reloads with SIGHUP.
+    #[track_caller]
+    pub fn reload(&self, setup: Setup) {
+        self.expect_reload("success", || {
+            self.rewrite(setup);
+            self.process.signal(libc::SIGHUP);
+        });
     }
 
     #[track_caller]
@@ -294,9 +366,12 @@ impl Collector {
             let of = |name: &str| metrics.sum(name, &[]);
             let answered = of("otelcol_receiver_accepted_spans") + of("otelcol_receiver_refused_spans");
             let waiting = of("vespid_receiver_in_flight_spans") + of("otelcol_exporter_queue_size");
-            (waiting == 0 && answered + of("vespid_receiver_rejected_spans") == offered).then_some(metrics)
+            let in_flight = of("vespid_account_in_flight_spans");
+            let is_settled = waiting + in_flight == 0 && answered + of("vespid_receiver_rejected_spans") == offered;
+            is_settled.then_some(metrics)
         };
         let metrics = wait_for(&format!("the receiver's account of {offered} spans"), settled);
+        self.check_against(&metrics);
         let of = |name: &str| metrics.sum(name, &[]);
         let refused = of("otelcol_receiver_refused_spans");
         let left_out = of("otelcol_processor_incoming_items") - of("otelcol_processor_outgoing_items");
@@ -308,6 +383,30 @@ impl Collector {
             let failed = of("otelcol_exporter_send_failed_spans") + of("otelcol_exporter_enqueue_failed_spans");
             let received = of("otelcol_receiver_accepted_spans") + refused;
             assert_eq!(sent + failed + left_out, received, "sent {sent}, failed {failed}, left out {left_out}");
+        }
+    }
+
+    /// The account tells what each component's own counters tell.
+    #[track_caller]
+    fn check_against(&self, metrics: &Metrics) {
+        let Some(pages) = self.process.account else { return };
+        let account = Account::read(pages);
+        let counted = |names: &[&str]| names.iter().map(|name| metrics.sum(name, &[])).sum::<u64>();
+        let same = |what: &str, accounted: u64, names: &[&str]| {
+            assert_eq!(accounted, counted(names), "{what}, and {names:?}, of {:#}", account.0);
+        };
+        let came = ["otelcol_receiver_accepted_spans", "otelcol_receiver_refused_spans", "vespid_receiver_rejected_spans"];
+        same("received", account.sum("received"), &came);
+        same("sent", account.sum("sent"), &["otelcol_exporter_sent_spans"]);
+        same("dropped", account.sum("dropped"), &["vespid_processor_dropped_spans"]);
+        let partly = account.of("rejected", "exporter:", Some("partial_success"));
+        same("rejected in part", partly, &["vespid_exporter_rejected_spans"]);
+        let failed = ["otelcol_exporter_send_failed_spans", "otelcol_exporter_enqueue_failed_spans"];
+        same("rejected", account.of("rejected", "exporter:", None) - partly, &failed);
+        assert_eq!(account.sum("in_flight"), 0, "nothing is under way: {:#}", account.0);
+        for state in ["received", "sent", "dropped", "rejected"] {
+            let told = metrics.sum("vespid_account_spans", &[("state", state)]);
+            assert_eq!(told, account.sum(state), "the metric of what was {state}");
         }
     }
 

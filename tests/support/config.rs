@@ -69,7 +69,12 @@ pub struct Setup {
     pub(super) in_environment: bool,
     /// No file that the process writes grows beyond this.
     pub(super) file_limit: Option<u64>,
+    /// Whether the harness leaves the config as it is, and so cannot read the account.
+    pub(super) without_account: bool,
 }
+
+/// The extension by which the harness reads the account.
+pub(super) const ACCOUNT: &str = "zpages/account";
 
 impl Setup {
     /// OTLP over both protocols, a health check and metrics.
@@ -93,6 +98,7 @@ impl Setup {
             cache: None,
             in_environment: false,
             file_limit: None,
+            without_account: false,
         }
     }
 
@@ -154,6 +160,12 @@ impl Setup {
         self
     }
 
+    /// Leaves the config's extensions alone: for tests of what they are.
+    pub fn without_account(mut self) -> Self {
+        self.without_account = true;
+        self
+    }
+
     pub fn in_environment(mut self) -> Self {
         self.in_environment = true;
         self
@@ -186,6 +198,13 @@ impl Setup {
             });
             put(&mut self.config, "service.pipelines.traces", pipeline);
         }
+    }
+
+    /// Adds the pages of the account, behind all other extensions.
+    pub(super) fn add_account(&mut self) {
+        self.section("extensions").insert(ACCOUNT.to_owned(), json!({"endpoint": "127.0.0.1:0"}));
+        let listed = self.section("service").entry("extensions").or_insert_with(|| json!([]));
+        listed.as_array_mut().expect("extensions are a list").push(json!(ACCOUNT));
     }
 
     pub(super) fn to_text(&self) -> String {

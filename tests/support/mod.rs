@@ -3,6 +3,7 @@
 //! built once for each run. Nothing here sleeps for a fixed time: it waits for
 //! a condition, and gives up loudly at a deadline.
 
+pub mod account;
 pub mod collector;
 pub mod config;
 pub mod guests;

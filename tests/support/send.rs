@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
+use hyper::client::conn::http1;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
@@ -301,19 +302,33 @@ pub async fn http2(address: SocketAddr) -> (SendRequest<Body>, JoinHandle<hyper:
     (sender, runtime().spawn(connection))
 }
 
+/// The same over HTTP/1.1.
+pub async fn http1(address: SocketAddr) -> http1::SendRequest<Body> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    runtime().spawn(connection);
+    sender
+}
+
+/// A request to be made on such a connection.
+pub fn post_call(body: Body) -> http::Request<Body> {
+    let call = http::Request::post("/v1/traces").header("host", "collector.test");
+    call.header("content-type", PROTOBUF).body(body).unwrap()
+}
+
 /// A call of the trace service to be made on such a connection.
 pub fn export_call(body: Body) -> http::Request<Body> {
     let call = http::Request::post(format!("http://collector.test{EXPORT}"));
     call.header("content-type", "application/grpc").body(body).unwrap()
 }
 
-async fn http_answer(response: Response<Incoming>) -> HttpAnswer {
+pub async fn http_answer(response: Response<Incoming>) -> HttpAnswer {
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("the response is whole").to_bytes();
     HttpAnswer { status: parts.status.as_u16(), headers: parts.headers, body }
 }
 
-async fn grpc_answer(response: Response<Incoming>) -> GrpcAnswer {
+pub async fn grpc_answer(response: Response<Incoming>) -> GrpcAnswer {
     let (parts, body) = response.into_parts();
     assert_eq!(parts.status, 200, "gRPC answers with HTTP 200 always");
     assert_eq!(parts.headers.get("content-type").unwrap(), "application/grpc");

@@ -2,12 +2,16 @@
 
 mod components;
 mod gates;
+mod load;
 mod print_config;
 mod quickstart;
 mod run;
 mod sample;
 mod send;
+mod signals;
 mod validate;
+mod watch;
+mod why;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -50,6 +54,8 @@ enum Subcommands {
     },
     /// Print the config, merged and filled in, with its secrets hidden
     PrintConfig(print_config::PrintConfigArgs),
+    /// Ask a running collector what became of a trace's spans, and why
+    Why(why::WhyArgs),
     /// Send sample spans to a collector
     Send(send::SendArgs),
     /// See a plugin at work, with sample spans and nothing else needed
@@ -77,13 +83,16 @@ struct ConfigArgs {
 struct RunArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// How long a shutdown may take
+    /// Reload when the config's files or its plugins change, as SIGHUP does
+    #[arg(long)]
+    watch: bool,
+    /// How long a shutdown may take, and requests that a reload finds under way
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = humantime::parse_duration)]
     grace_period: Duration,
 }
 
 /// Flags that may be written with one dash, as programs in Go take them.
-const FLAGS: [&str; 5] = ["config", "set", "feature-gates", "traces-only", "grace-period"];
+const FLAGS: [&str; 6] = ["config", "set", "feature-gates", "traces-only", "grace-period", "watch"];
 
 /// `-config=x` as `--config=x`.
 fn with_two_dashes(argument: OsString) -> OsString {
@@ -98,7 +107,7 @@ fn with_two_dashes(argument: OsString) -> OsString {
 }
 
 /// Reads what the flags name, up to its shape.
-fn read(args: &ConfigArgs, problems: &Problems) -> Option<Config> {
+fn read(args: &ConfigArgs, seen: &dyn Fn(&str, Option<&[u8]>), problems: &Problems) -> Option<Config> {
     let gates = Gates::read(&args.feature_gates, problems);
     let fetch = |url: &str, limit: usize| fetch(url, limit).map_err(|error| error.to_string());
     let sources = Sources {
@@ -107,6 +116,7 @@ fn read(args: &ConfigArgs, problems: &Problems) -> Option<Config> {
         append_lists: gates.append_lists,
         traces_only: args.traces_only,
         fetch: &fetch,
+        seen,
     };
     config::read(sources, problems)
 }
@@ -120,6 +130,7 @@ pub fn main() -> ExitCode {
         Some(Subcommands::Components) => components::execute(),
         Some(Subcommands::Featuregate { id }) => gates::execute(id.as_deref()),
         Some(Subcommands::PrintConfig(args)) => print_config::execute(&args),
+        Some(Subcommands::Why(args)) => why::execute(&args),
         Some(Subcommands::Send(args)) => send::execute(&args),
         Some(Subcommands::Quickstart(args)) => quickstart::execute(&args),
     };

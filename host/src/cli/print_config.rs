@@ -32,7 +32,7 @@ enum Format {
 /// Prints also what has errors, which is when one wants to see it; then it fails.
 pub(super) fn execute(args: &PrintConfigArgs) -> anyhow::Result<()> {
     let problems = Problems::new();
-    let Some(config) = read(&args.config, &problems) else {
+    let Some(config) = read(&args.config, &|_, _| {}, &problems) else {
         problems.finish()?;
         anyhow::bail!("the config cannot be read");
     };

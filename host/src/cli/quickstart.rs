@@ -8,8 +8,9 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::ConfigArgs;
-use super::run::{Signals, runtime, start, until_stopped, workers};
+use super::run::{runtime, start, until_stopped, workers};
 use super::send::Sender;
+use super::signals::Signals;
 
 /// Receives on the usual ports and prints spans before and after the plugin.
 const CONFIG: &str = include_str!("../../../examples/quickstart/collector.yaml");
@@ -29,20 +30,21 @@ pub(super) fn execute(args: &QuickstartArgs) -> anyhow::Result<()> {
     let module = module.with_context(|| format!("the plugin `{}` cannot be read", args.module.display()))?;
     let set = vec![format!("processors.wasm/tidy.module={}", module.display())];
     let config = ConfigArgs { config: vec![format!("yaml:{CONFIG}")], set, feature_gates: vec![], traces_only: false };
-    let workers = workers();
+    let (workers, grace) = (workers(), Duration::from_secs(5));
     runtime(workers)?.block_on(async {
         eprintln!("1/3  starting a collector with the plugin {}", args.module.display());
-        let running = start(&config, workers).await?;
+        let (running, _) = start(&config, workers, grace).await?;
         eprintln!("2/3  sending three sample spans: an order, its database call, and a health check");
         let sender = Sender::new("http://127.0.0.1:4317")?;
         sender.send().await?;
         eprintln!("3/3  above: `debug/before` is what came, `debug/after` is what the plugin made of it");
         if args.once {
-            running.shut_down(Duration::from_secs(5)).await;
+            running.shut_down(grace).await;
             return Ok(());
         }
         eprintln!("     Point any OpenTelemetry SDK at http://localhost:4317 (gRPC) or :4318 (HTTP), or run");
         eprintln!("     `vespid send` in another terminal. Stop with Ctrl-C.");
-        until_stopped(running, Duration::from_secs(5), &mut Signals::listen()?).await
+        until_stopped(running, grace, &mut Signals::listen(grace)?).await;
+        Ok(())
     })
 }

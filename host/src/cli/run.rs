@@ -1,28 +1,39 @@
-//! `vespid --config FILE`: run the collector.
+//! `vespid --config FILE`: run the collector, and reload its config.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{ConfigArgs, RunArgs, read};
-use crate::collector::{self, Graph, Running};
-use crate::config::{Config, Problems};
-use crate::telemetry::start_logging;
+use super::load::{Attempt, Purpose, load};
+use super::signals::Signals;
+use super::watch::{Files, Watcher};
+use super::{ConfigArgs, RunArgs};
+use crate::collector::Running;
 use crate::transport::budget::give_memory_back;
 
 pub(super) fn execute(args: &RunArgs) -> anyhow::Result<()> {
+    let mut signals = Signals::listen(args.grace_period)?;
     let workers = workers();
     let runtime = runtime(workers)?;
-    runtime.block_on(async {
-        let mut signals = Signals::listen()?;
+    let ran = runtime.block_on(async {
         tokio::select! {
             biased;
-            () = signals.next() => Ok(()),
-            running = start(&args.config, workers) => until_stopped(running?, args.grace_period, &mut signals).await,
+            () = signals.stop() => return Ok(()),
+            started = start(&args.config, workers, args.grace_period) => {
+                let (running, files) = started?;
+                let watcher = args.watch.then(|| Watcher::new(files));
+                let reloader = Reloader { args: &args.config, workers, watcher, last_error: String::new() };
+                let running = reloader.run(running, &mut signals).await;
+                shut_down(running, args.grace_period, &mut signals).await;
+            }
         }
-    })
+        anyhow::Ok(())
+    });
+    // What still runs on other threads, such as a write to a disk that hangs, is not
+    // waited for.
+    runtime.shutdown_background();
+    ran
 }
 
 /// As many as the process may use: its affinity and its cgroup's quota count.
@@ -36,80 +47,96 @@ pub(super) fn runtime(workers: usize) -> anyhow::Result<Runtime> {
     builder.worker_threads(workers).enable_all().build().context("the runtime cannot be started")
 }
 
-/// Reads the config on a thread of its own: it may be fetched from somewhere, and a
-/// signal that comes meanwhile is not to wait.
-async fn read_aside(args: ConfigArgs) -> anyhow::Result<(Option<Config>, Problems)> {
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    std::thread::Builder::new().name("config".into()).spawn(move || {
-        let problems = Problems::new();
-        let config = read(&args, &problems);
-        // Nobody waits any more after a signal.
-        drop(sender.send((config, problems)));
-    })?;
-    receiver.await.context("the config cannot be read")
-}
-
-/// Reads, checks and builds; every error of every stage that can be reached is in the answer.
-pub(super) async fn build(args: &ConfigArgs, workers: usize, log: bool) -> anyhow::Result<(Graph, Config)> {
-    let (config, problems) = read_aside(args.clone()).await?;
-    let Some(config) = config else {
-        problems.finish()?;
-        anyhow::bail!("the config cannot be read");
-    };
-    let (blueprint, telemetry) = collector::read(&config, &problems);
-    if problems.has_errors() {
-        // A warning may be the cause: a variable that is not set reads as nothing.
-        for warning in &config.warnings {
-            eprintln!("{}\n", warning.as_warning());
-        }
-        problems.finish()?;
-        anyhow::bail!("the config has errors");
-    }
-    if log {
-        start_logging(&telemetry.logs)?;
-    }
-    let graph = Graph::build(&config, blueprint, telemetry, workers, &problems).await;
-    for warning in config.warnings.iter().chain(&problems.finish()?) {
-        let text = warning.as_warning().to_string();
-        if log { tracing::warn!("{}", text.replace('\n', " ")) } else { eprintln!("{text}\n") }
-    }
-    Ok((graph.context("the config has errors")?, config))
-}
-
-pub(super) async fn start(args: &ConfigArgs, workers: usize) -> anyhow::Result<Running> {
-    let (graph, _) = build(args, workers, true).await?;
-    let running = graph.start().await?;
+pub(super) async fn start(args: &ConfigArgs, workers: usize, grace: Duration) -> anyhow::Result<(Running, Files)> {
+    let Attempt { outcome, files } = load(args, workers, Purpose::Start).await?;
+    let running = outcome?.graph.start(grace).await?;
     // What the start took for a moment.
     give_memory_back();
-    Ok(running)
+    Ok((running, files))
 }
 
-/// SIGTERM and SIGINT. They are asked for before anything starts: until then they
-/// kill without a drain, or, for a process 1, are not heard at all.
-pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+/// Reloads until a signal to stop comes.
+struct Reloader<'a> {
+    args: &'a ConfigArgs,
+    workers: usize,
+    watcher: Option<Watcher>,
+    /// What was said of the last failure; while nobody acts it is not said again.
+    last_error: String,
 }
 
-impl Signals {
-    pub(super) fn listen() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+impl Reloader<'_> {
+    async fn run(mut self, mut running: Running, signals: &mut Signals) -> Running {
+        loop {
+            let asked = tokio::select! {
+                biased;
+                reload = signals.next() => match reload {
+                    true => "SIGHUP",
+                    false => return running,
+                },
+                () = changed(self.watcher.as_mut()) => "a file has changed",
+            };
+            tokio::select! {
+                biased;
+                () = signals.stop() => return running,
+                () = self.reload(&mut running, asked) => {}
+            }
         }
     }
+
+    /// May be dropped at any of its waits: until the new graph is in its place all at
+    /// once, the old one is.
+    async fn reload(&mut self, running: &mut Running, asked: &str) {
+        let attempt = load(self.args, self.workers, Purpose::Reload(running.base())).await;
+        let (outcome, files) = match attempt {
+            Ok(Attempt { outcome: Ok(loaded), files }) => {
+                (running.reload(loaded.graph).await.map_err(anyhow::Error::from), Some(files))
+            }
+            Ok(Attempt { outcome: Err(error), files }) => {
+                running.reload_failed();
+                (Err(error), Some(files))
+            }
+            Err(error) => {
+                running.reload_failed();
+                (Err(error), None)
+            }
+        };
+        if let (Some(watcher), Some(files)) = (&mut self.watcher, files) {
+            watcher.loaded(files, outcome.is_ok());
+        }
+        match outcome {
+            Ok(()) => {
+                self.last_error.clear();
+                tracing::info!(asked, "The config was reloaded.");
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                if asked == "SIGHUP" || error != self.last_error {
+                    tracing::error!(asked, error, "The config was not reloaded; the former one runs on.");
+                }
+                self.last_error = error;
+            }
+        }
+        give_memory_back();
+    }
 }
 
-/// Runs until a signal, then drains. A second signal ends the drain at once.
-pub(super) async fn until_stopped(running: Running, grace: Duration, signals: &mut Signals) -> anyhow::Result<()> {
-    signals.next().await;
+async fn changed(watcher: Option<&mut Watcher>) {
+    match watcher {
+        Some(watcher) => watcher.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Runs until a signal, then drains.
+pub(super) async fn until_stopped(running: Running, grace: Duration, signals: &mut Signals) {
+    signals.stop().await;
+    shut_down(running, grace, signals).await;
+}
+
+/// Drains. A second signal ends that at once.
+async fn shut_down(running: Running, grace: Duration, signals: &mut Signals) {
     tokio::select! {
         () = running.shut_down(grace) => {}
-        () = signals.next() => tracing::warn!("a second signal: the drain ends here"),
+        () = signals.stop() => tracing::warn!("a second signal: the drain ends here"),
     }
-    Ok(())
 }

@@ -92,7 +92,7 @@ impl Sender {
     /// Sends one request; answers the trace to look for, and how many spans were sent.
     pub(super) async fn send(&self) -> anyhow::Result<(String, usize)> {
         let (message, spans, trace) = sample::request();
-        let parcel = Parcel { message, spans, context: Arc::new(Context::default()) };
+        let parcel = Parcel::new(message, spans, Arc::new(Context::default()));
         self.0.export(parcel).await.context("the spans were not taken")?;
         Ok((trace, spans))
     }

@@ -11,10 +11,18 @@ use crate::receiver::otlp::Endpoint;
 use crate::registry::{Blueprint, ExtensionSettings, ReceiverSettings};
 
 /// Someone's wish to listen.
-struct Claim<'a> {
+pub(super) struct Claim {
     path: String,
-    at: Option<&'a Position>,
-    endpoint: Endpoint,
+    at: Option<Position>,
+    pub endpoint: Endpoint,
+}
+
+impl Claim {
+    /// What is wrong with it, where it stands.
+    pub fn problem(&self, message: String, hint: &str) -> Problem {
+        let problem = Problem::new(&self.path, message).hint(hint);
+        Problem { at: self.at.clone(), ..problem }
+    }
 }
 
 /// Reports what cannot be listened on together, and sockets without a folder.
@@ -27,15 +35,14 @@ pub(super) fn check(config: &Config, blueprint: &Blueprint, telemetry: &Telemetr
         let Some(first) = claims.iter().take(index).find(|other| clash(&other.endpoint, &claim.endpoint)) else {
             continue;
         };
-        let place = first.at.map(|at| format!(" at {at}")).unwrap_or_default();
+        let place = first.at.as_ref().map(|at| format!(" at {at}")).unwrap_or_default();
         let message = format!("`{}` is what `{}` listens on too{place}", claim.endpoint, first.path);
-        let mut problem = Problem::new(&claim.path, message).hint("choose another port, or remove one of the two");
-        problem.at = claim.at.cloned();
-        problems.error(problem);
+        problems.error(claim.problem(message, "choose another port, or remove one of the two"));
     }
 }
 
-fn claims<'a>(config: &'a Config, blueprint: &Blueprint, telemetry: &TelemetrySettings) -> Vec<Claim<'a>> {
+/// All that a config listens on.
+pub(super) fn claims(config: &Config, blueprint: &Blueprint, telemetry: &TelemetrySettings) -> Vec<Claim> {
     let mut claims = vec![];
     for component in used(&config.receivers, config, |pipeline| &pipeline.receivers) {
         let Some(ReceiverSettings::Otlp(settings)) = blueprint.receivers.get(&component.id) else { continue };
@@ -59,14 +66,22 @@ fn claims<'a>(config: &'a Config, blueprint: &Blueprint, telemetry: &TelemetrySe
         let Reader::Pull(settings) = reader else { continue };
         let at = config.service.telemetry.as_ref().and_then(|node| place(node, &["metrics", "readers"]));
         let endpoint = Endpoint::Tcp(settings.endpoint.clone());
-        claims.push(Claim { path: "service.telemetry.metrics".into(), at, endpoint });
+        claims.push(Claim { path: "service.telemetry.metrics".into(), at: at.cloned(), endpoint });
     }
     claims
 }
 
-fn claim<'a>(component: &'a Component, keys: &[&str], endpoint: Endpoint) -> Claim<'a> {
-    let at = place(&component.settings, keys).unwrap_or(&component.at);
+fn claim(component: &Component, keys: &[&str], endpoint: Endpoint) -> Claim {
+    let at = place(&component.settings, keys).unwrap_or(&component.at).clone();
     Claim { path: format!("{}.{}", component.path, keys.join(".")), at: Some(at), endpoint }
+}
+
+/// What stands under these keys.
+pub(super) fn node<'a>(node: &'a Node, keys: &[&str]) -> Option<&'a Node> {
+    keys.iter().try_fold(node, |node, key| match &node.value {
+        Value::Map(map) => map.get(key).map(|(_, node)| node),
+        _ => None,
+    })
 }
 
 /// The place of the innermost of the keys that is written.
@@ -82,13 +97,11 @@ fn place<'a>(node: &'a Node, keys: &[&str]) -> Option<&'a Position> {
     found
 }
 
-fn check_folder(claim: &Claim<'_>, path: &Path, problems: &Problems) {
+fn check_folder(claim: &Claim, path: &Path, problems: &Problems) {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let Some(folder) = folder.filter(|folder| !folder.is_dir()) else { return };
     let message = format!("there is no folder `{}` for the socket", folder.display());
-    let mut problem = Problem::new(&claim.path, message).hint("create it, or choose another path");
-    problem.at = claim.at.cloned();
-    problems.error(problem);
+    problems.error(claim.problem(message, "create it, or choose another path"));
 }
 
 fn clash(one: &Endpoint, other: &Endpoint) -> bool {

@@ -1,42 +1,45 @@
 //! The collector's life: `Config` becomes a `Graph`, which cannot be invalid,
 //! and a `Graph` becomes `Running`, which ends in a drain.
 
+mod base;
 mod listeners;
+mod running;
+mod sockets;
 mod telemetry;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::sync::watch;
 
 use crate::component::{Consumer, Extensions, Id, Processor};
-use crate::config::{Component, ComponentId, Config, Problem, Problems, Reference, Secrets};
+use crate::config::{Component, ComponentId, Config, Node, Problem, Problems, Reference, Secrets};
 use crate::exporter::{Batching, BatchingSettings, Drain};
-use crate::extension::health_check::{self, Health, Stage};
 use crate::extension::memory_limiter::{Limiter, MemoryLimiter};
-use crate::extension::{Overview, PipelineOverview, zpages};
+use crate::extension::{Overview, PipelineOverview};
 use crate::pipeline::{FanOut, Pipeline};
-use crate::plugin::{Clockwork, LoadError, Module};
+use crate::plugin::{LoadError, Module};
 use crate::receiver::otlp::{Door, OtlpReceiver, Protocol};
 use crate::registry::{self, Blueprint, ExtensionSettings, ProcessorSettings, ReceiverSettings};
 use crate::telemetry::Metrics;
-use crate::transport::budget::Budget;
-use crate::transport::listen::{Listener, Server};
-use crate::transport::tls::TlsError;
 
-use telemetry::{Push, Reader};
+use base::{BuiltExporter, Life, Plugins, Shared};
+use listeners::Claim;
+use running::Entrance;
 
+pub use base::Base;
+pub use running::{Running, StartError};
 pub use telemetry::TelemetrySettings;
 
 /// Everything that the config asks for, built and checked, with no port open.
 pub struct Graph {
-    receivers: Vec<(Id, OtlpReceiver, Arc<dyn Consumer>)>,
+    entrances: Vec<Entrance>,
     extensions: Vec<(Id, ExtensionSettings)>,
     overview: Overview,
-    metrics: Arc<Metrics>,
+    base: Base,
     telemetry: TelemetrySettings,
-    drain: watch::Sender<bool>,
+    /// `service.telemetry` as it is written.
+    told: Option<Node>,
+    claims: Vec<Claim>,
+    life: Life,
 }
 
 /// Reads the settings of all components: the part of a check that loads nothing.
@@ -49,37 +52,47 @@ pub fn read(config: &Config, problems: &Problems) -> (Blueprint, TelemetrySettin
 
 impl Graph {
     /// Builds every component that a pipeline uses: plugins are compiled and
-    /// configured. `workers` is how many batches may be processed at once.
+    /// configured. `workers` is how many batches may be processed at once. What `base`
+    /// has is taken over where the config still says the same of it.
     pub async fn build(
         config: &Config,
         mut blueprint: Blueprint,
         telemetry: TelemetrySettings,
         workers: usize,
+        base: Base,
         problems: &Problems,
     ) -> Option<Self> {
-        let metrics = Arc::new(Metrics::new(telemetry.level));
+        let metrics = Arc::clone(&base.metrics);
+        let claims = listeners::claims(config, &blueprint, &telemetry);
         let (drain, drained) = Drain::new();
         let extensions = registry::extensions(config, &mut blueprint, problems);
         let mut exporters = HashMap::new();
         for component in used(&config.exporters, config, |pipeline| &pipeline.exporters) {
             let Some(settings) = blueprint.exporters.remove(&component.id) else { continue };
-            match registry::exporter(component, settings, &metrics, drained.clone(), &extensions) {
+            let built = match base.exporter(component, config) {
+                Some(same) => Ok(same),
+                None => BuiltExporter::new(component, config, |drained| {
+                    registry::exporter(component, settings, &metrics, drained, &extensions)
+                }),
+            };
+            match built {
                 Ok(exporter) => drop(exporters.insert(component.id.clone(), exporter)),
                 Err(problem) => problems.error(problem),
             }
         }
-        let parts = load_processors(config, &mut blueprint, problems);
+        let parts = load_processors(config, &mut blueprint, &base, problems);
+        let mut plugins = Plugins::default();
         // By receivers and connectors. What connectors lead to is built before them.
         let mut feeds: HashMap<&ComponentId, Vec<Arc<Pipeline>>> = HashMap::new();
         for pipeline in config.downstream_first() {
-            let processors = steps(pipeline, &parts, &metrics, workers, problems).await;
+            let processors = steps(pipeline, &parts, &base, &mut plugins, workers, problems).await;
             let batching = batching_of(pipeline, &parts, problems);
             let named = pipeline.exporters.iter().filter_map(|reference| exporters.get_key_value(&reference.id));
-            let exporters = named.map(|(id, exporter)| match batching {
-                None => Arc::clone(exporter),
+            let exporters = named.map(|(id, built)| match batching {
+                None => Arc::clone(&built.exporter),
                 Some((by, settings)) => {
                     let (counters, told) = (metrics.exporter(&id.to_string()), metrics.batch(&by.to_string()));
-                    let exporter = Arc::clone(exporter);
+                    let exporter = Arc::clone(&built.exporter);
                     Arc::new(Batching::new(settings.clone(), exporter, counters, Some(told), drained.clone()))
                 }
             });
@@ -95,7 +108,7 @@ impl Graph {
                 feeds.entry(&reference.id).or_default().push(Arc::clone(&built));
             }
         }
-        let mut receivers = vec![];
+        let (life, mut entrances) = (Life::new(drain, exporters, plugins), vec![]);
         for component in used(&config.receivers, config, |pipeline| &pipeline.receivers) {
             let settings = blueprint.receivers.remove(&component.id);
             let (Some(ReceiverSettings::Otlp(settings)), Some(pipelines)) = (settings, feeds.remove(&component.id))
@@ -107,8 +120,11 @@ impl Graph {
                 let path = format!("{}.protocols.{name}", component.path);
                 protocol.as_ref().map(|protocol| door(&path, protocol, &extensions, problems)).unwrap_or_default()
             });
-            match OtlpReceiver::new(id.clone(), *settings, doors) {
-                Ok(receiver) => receivers.push((id, receiver, Arc::new(FanOut(pipelines)) as _)),
+            match OtlpReceiver::new(id, *settings, doors) {
+                Ok(receiver) => {
+                    let consumer = life.consumer(FanOut(pipelines));
+                    entrances.extend(Entrance::of(receiver, component, &consumer));
+                }
                 Err(problem) => problems.error(problem.0.problem(&problem.1)),
             }
         }
@@ -120,91 +136,10 @@ impl Graph {
         for port in extensions.iter_mut().flat_map(|(_, settings)| settings.ports()) {
             port.load().unwrap_or_else(|problem| problems.error(problem));
         }
-        let overview = overview(config, &metrics);
-        (!problems.has_errors()).then_some(Self { receivers, extensions, overview, metrics, telemetry, drain })
+        let (overview, told) = (overview(config, &metrics), config.service.telemetry.clone());
+        let graph = Self { entrances, extensions, overview, base, telemetry, told, claims, life };
+        (!problems.has_errors()).then_some(graph)
     }
-
-    /// Opens all ports, then begins to receive.
-    pub async fn start(self) -> Result<Running, StartError> {
-        let Self { receivers, extensions, overview, metrics, telemetry, drain } = self;
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), "Starting vespid...");
-        let health = Health::new();
-        let overview = Arc::new(overview);
-        let mut pages = vec![];
-        for (id, settings) in extensions {
-            match settings {
-                ExtensionSettings::Health(settings) => {
-                    for server in settings.0 {
-                        let listener = bind(&id, &server.port.endpoint).await?;
-                        tracing::info!(extension = %id, endpoint = %listener.address, "answering health checks");
-                        pages.push(health_check::serve(listener, server, health.clone(), Arc::clone(&overview)));
-                    }
-                }
-                ExtensionSettings::Zpages(settings) => {
-                    let listener = bind(&id, &settings.port.endpoint).await?;
-                    tracing::info!(extension = %id, endpoint = %listener.address, "serving pages at /debug/servicez");
-                    pages.push(zpages::serve(listener, settings, Arc::clone(&overview)));
-                }
-                // The others have been built before: they open no port.
-                ExtensionSettings::Pprof
-                | ExtensionSettings::BasicAuth(_)
-                | ExtensionSettings::BearerToken(_)
-                | ExtensionSettings::HeadersSetter(_)
-                | ExtensionSettings::MemoryLimiter(_) => {}
-            }
-        }
-        let (readers, pushes) = read_metrics(telemetry, &metrics).await?;
-        pages.extend(readers);
-        let budget = Budget::of_process();
-        let mut bound = vec![];
-        for (id, receiver, consumer) in receivers {
-            let receiver = receiver.bind().await.map_err(|error| StartError::Bind {
-                what: format!("receivers.{id}"),
-                endpoint: error.endpoint,
-                source: error.source,
-            })?;
-            bound.push((receiver, consumer));
-        }
-        let servers =
-            bound.into_iter().flat_map(|(receiver, consumer)| receiver.serve(&consumer, &metrics, &budget)).collect();
-        health.set(Stage::Ready);
-        tracing::info!("Everything is ready. Begin running and processing data.");
-        Ok(Running { servers, pages, pushes, health, metrics, drain })
-    }
-}
-
-/// Serves the metrics, and pushes them.
-async fn read_metrics(
-    telemetry: TelemetrySettings,
-    metrics: &Arc<Metrics>,
-) -> Result<(Vec<Server>, Vec<Push>), StartError> {
-    let (mut pages, mut pushes) = (vec![], vec![]);
-    for reader in telemetry.readers {
-        let (resource, metrics) = (telemetry.resource.clone(), Arc::clone(metrics));
-        match reader {
-            Reader::Pull(settings) => {
-                let listener = bind("service.telemetry.metrics", &settings.endpoint).await?;
-                tracing::info!(endpoint = %listener.address, "serving metrics at /metrics");
-                pages.push(telemetry::serve(listener, settings, resource, metrics));
-            }
-            Reader::Push(settings) => pushes.push(Push::start(*settings, resource, metrics)?),
-        }
-    }
-    Ok((pages, pushes))
-}
-
-async fn bind(what: &str, endpoint: &str) -> Result<Listener, StartError> {
-    let failed = |source| StartError::Bind { what: what.to_owned(), endpoint: endpoint.to_owned(), source };
-    Listener::bind(endpoint).await.map_err(failed)
-}
-
-/// Why a collector whose config is sound does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("{what}: `{endpoint}` cannot be listened on: {source}")]
-    Bind { what: String, endpoint: String, source: std::io::Error },
-    #[error("service.telemetry.metrics: the metrics cannot be pushed")]
-    Push(#[from] TlsError),
 }
 
 /// What the pages tell of the config.
@@ -243,14 +178,13 @@ enum Part {
     Batch(BatchingSettings),
     /// It measures once for all pipelines.
     Limiter(Arc<Limiter>),
-    Plugin(Module),
+    Plugin(Arc<Module>),
 }
 
 type Parts<'a> = HashMap<&'a ComponentId, (&'a Component, Part)>;
 
-fn load_processors<'a>(config: &'a Config, blueprint: &mut Blueprint, problems: &Problems) -> Parts<'a> {
+fn load_processors<'a>(config: &'a Config, blueprint: &mut Blueprint, base: &Base, problems: &Problems) -> Parts<'a> {
     let mut parts = HashMap::new();
-    let mut clockwork = None;
     for component in used(&config.processors, config, |pipeline| &pipeline.processors) {
         let settings = match blueprint.processors.remove(&component.id) {
             None => continue,
@@ -265,12 +199,10 @@ fn load_processors<'a>(config: &'a Config, blueprint: &mut Blueprint, problems: 
             }
             Some(ProcessorSettings::Plugin(settings)) => settings,
         };
-        let engine = clockwork.get_or_insert_with(|| {
-            Clockwork::new().map(Arc::new).map_err(|error| LoadError::Engine(error.to_string()))
-        });
-        let loaded = match engine {
-            Ok(clockwork) => registry::module(clockwork, component.id.to_string().into(), settings),
-            Err(error) => Err(LoadError::Engine(error.to_string())),
+        let load = |clockwork| registry::module(&clockwork, component.id.to_string().into(), settings).map(Arc::new);
+        let loaded = match base.module(component) {
+            Some(same) => Ok(same),
+            None => base.clockwork().and_then(load),
         };
         match loaded {
             Ok(module) => drop(parts.insert(&component.id, (component, Part::Plugin(module)))),
@@ -284,11 +216,12 @@ fn load_processors<'a>(config: &'a Config, blueprint: &mut Blueprint, problems: 
 async fn steps(
     pipeline: &crate::config::Pipeline,
     parts: &Parts<'_>,
-    metrics: &Metrics,
+    base: &Base,
+    plugins: &mut Plugins,
     workers: usize,
     problems: &Problems,
 ) -> Vec<Box<dyn Processor>> {
-    let mut steps: Vec<Box<dyn Processor>> = vec![];
+    let (metrics, mut steps) = (&*base.metrics, Vec::<Box<dyn Processor>>::new());
     for reference in &pipeline.processors {
         match parts.get(&reference.id) {
             // Batches are made behind all steps.
@@ -299,8 +232,15 @@ async fn steps(
                 steps.push(Box::new(MemoryLimiter { limiter, processor_metrics, metrics }));
             }
             Some((component, Part::Plugin(module))) => {
-                match module.plugin(&pipeline.id.to_string(), metrics, workers).await {
-                    Ok(plugin) => steps.push(Box::new(plugin)),
+                let plugin = match base.plugin(&pipeline.id, &component.id, module) {
+                    Some(same) => Ok(same),
+                    None => module.plugin(&pipeline.id.to_string(), metrics, workers).await.map(Arc::new),
+                };
+                match plugin {
+                    Ok(plugin) => {
+                        plugins.insert(pipeline, component, module, &plugin);
+                        steps.push(Box::new(Shared(plugin)));
+                    }
                     Err(error) => report(component, &error, problems),
                 }
             }
@@ -346,45 +286,6 @@ fn batching_of<'a>(
 fn report(component: &Component, error: &LoadError, problems: &Problems) {
     let found = registry::problems_of(component, error);
     found.into_iter().filter(|it| !problems.has_error_of(&it.path)).for_each(|it| problems.error(it));
-}
-
-/// A shutdown waits so long for those who are sent the collector's metrics.
-const LAST_PUSH: Duration = Duration::from_secs(5);
-
-/// A collector that takes spans.
-pub struct Running {
-    servers: Vec<Server>,
-    pages: Vec<Server>,
-    pushes: Vec<Push>,
-    health: Health,
-    metrics: Arc<Metrics>,
-    drain: watch::Sender<bool>,
-}
-
-impl Running {
-    /// Stops to accept, and waits until what is under way has been answered, for
-    /// at most `grace`; says what had not.
-    pub async fn shut_down(self, grace: Duration) {
-        tracing::info!(?grace, "shutting down: no more spans are accepted");
-        self.health.set(Stage::Stopping);
-        self.drain.send_replace(true);
-        let drained = futures_util::future::join_all(self.servers.into_iter().map(Server::drain));
-        let in_time = tokio::time::timeout(grace, drained).await.is_ok();
-        let pushed = futures_util::future::join_all(self.pushes.into_iter().map(Push::finish));
-        if tokio::time::timeout(LAST_PUSH, pushed).await.is_err() {
-            tracing::warn!("the collector's own metrics were not pushed a last time");
-        }
-        let spans = self.metrics.in_flight_spans();
-        if in_time {
-            tracing::info!("Shutdown complete: everything accepted has been answered for.");
-        } else {
-            tracing::warn!(
-                spans,
-                "the grace period is over: these spans were not delivered, and their senders have no OK for them"
-            );
-        }
-        drop(self.pages);
-    }
 }
 
 /// How the pipelines are built, for `validate` to show.

@@ -31,7 +31,8 @@ pub fn config(input: &[u8]) {
         let uris: Vec<String> = uris.into_iter().map(str::to_owned).collect();
         for both in [false, true] {
             let problems = Problems::new();
-            let sources = Sources { uris: &uris, sets, append_lists: both, traces_only: both, fetch: &fetch };
+            let sources =
+                Sources { uris: &uris, sets, append_lists: both, traces_only: both, fetch: &fetch, seen: &|_, _| {} };
             let Some(config) = read_from(sources, world, &problems) else {
                 assert!(problems.has_errors(), "nothing was read, and no reason is told");
                 continue;

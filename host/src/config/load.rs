@@ -32,6 +32,8 @@ pub struct Sources<'a> {
     pub traces_only: bool,
     /// How URLs are fetched.
     pub fetch: Fetch<'a>,
+    /// Told of each file that is read, and of its content; `None` where it cannot be.
+    pub seen: &'a dyn Fn(&str, Option<&[u8]>),
 }
 
 /// Reads, merges, substitutes, and checks the shape. The caller goes on to check the
@@ -47,7 +49,12 @@ pub fn read(sources: Sources<'_>, problems: &Problems) -> Option<Config> {
         (sources.fetch)(url, limit)
     };
     let variable = |name: &str| std::env::var_os(name);
-    let world = World { variable: &variable, file: &read_file, fetch: &fetch };
+    let file = |path: &str| {
+        let content = read_file(path);
+        (sources.seen)(path, content.as_deref().ok());
+        content
+    };
+    let world = World { variable: &variable, file: &file, fetch: &fetch };
     read_from(sources, world, problems)
 }
 

@@ -83,6 +83,23 @@ impl Node {
         Node { value, written: None, at }
     }
 
+    /// Whether both say the same, wherever it stands.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let same = match (&self.value, &other.value) {
+            (Value::List(one), Value::List(other)) => {
+                one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.says_the_same(other))
+            }
+            (Value::Map(one), Value::Map(other)) => {
+                let same = |((name, one), (other_name, other)): (&(Key, Node), &(Key, Node))| {
+                    name.name == other_name.name && one.says_the_same(other)
+                };
+                one.entries.len() == other.entries.len() && one.entries.iter().zip(&other.entries).all(same)
+            }
+            (one, other) => one == other,
+        };
+        same && self.written == other.written
+    }
+
     pub fn is_null(&self) -> bool {
         matches!(self.value, Value::Null)
     }
@@ -263,6 +280,15 @@ pub(super) fn join(path: &str, key: &str) -> String {
 mod tests {
     use super::super::parse::parse_for_tests as parse;
     use super::*;
+
+    #[test]
+    fn two_trees_say_the_same_in_different_places() {
+        let tree = parse("a: [1, {b: x}]\nc:\n");
+        assert!(tree.says_the_same(&parse("\n\na:\n  - 1\n  - b: x\nc:\n")));
+        for other in ["a: [1, {b: y}]\nc:\n", "a: [1]\nc:\n", "a: [1, {d: x}]\nc:\n", "a: [0x1, {b: x}]\nc:\n"] {
+            assert!(!tree.says_the_same(&parse(other)), "{other}");
+        }
+    }
 
     #[test]
     fn a_tree_becomes_json() {

@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 use super::sending::{Drain, Sizer};
 use crate::component::{BoxFuture, ConsumeError, Exporter, Outcome, Room, Task};
 use crate::config::Section;
-use crate::telemetry::{BatchMetrics, ExporterMetrics};
-use crate::traces::{Context, Parcel, concatenate, split};
+use crate::telemetry::{BatchMetrics, ExporterMetrics, Held, reason};
+use crate::traces::{Context, Parcel, concatenate};
 
 /// When a batch is complete, and what may be in one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,8 +163,9 @@ impl Batching {
         Self(Arc::new(Shared { settings, room, inner, metrics, told, drain, open, tickets }))
     }
 
-    async fn run(&self, parcel: Parcel) -> Answer {
+    async fn run(&self, mut parcel: Parcel) -> Answer {
         let shared = &self.0;
+        parcel.held.at(&shared.metrics.clerk);
         let partition = shared.partition(&parcel.context);
         let (ticket, answer) = shared.join(&partition, parcel)?;
         let mut place = Place { shared, partition, ticket: Some(ticket) };
@@ -213,7 +214,7 @@ impl Shared {
     fn join(
         self: &Arc<Self>,
         partition: &Partition,
-        parcel: Parcel,
+        mut parcel: Parcel,
     ) -> Result<(u64, oneshot::Receiver<Answer>), ConsumeError> {
         let (sender, receiver) = oneshot::channel();
         let mut batches = self.batches();
@@ -226,6 +227,7 @@ impl Shared {
         if !batches.contains_key(partition) {
             if batches.len() >= self.settings.partitions {
                 self.metrics.enqueue_failed.inc_by(parcel.spans as u64);
+                parcel.held.all_rejected(&self.metrics.clerk, reason::TOO_MANY_PARTITIONS);
                 return Err(ConsumeError::retryable("too many batcher metadata-value combinations"));
             }
             let open = Open { number: ticket, requests: vec![], spans: 0, bytes: 0, timer: None };
@@ -352,7 +354,7 @@ impl Shared {
         (spans, self.inner.export(parcel).await)
     }
 
-    fn merge(&self, mut parcels: Vec<Parcel>) -> Result<Vec<Parcel>, ConsumeError> {
+    fn merge(&self, parcels: Vec<Parcel>) -> Result<Vec<Parcel>, ConsumeError> {
         let Some(first) = parcels.first() else { return Ok(vec![]) };
         let context = self.shared_context(&first.context);
         let spans = parcels.iter().map(|parcel| parcel.spans).sum();
@@ -361,18 +363,22 @@ impl Shared {
             _ => concatenate(parcels.iter().map(|parcel| &parcel.message)),
         };
         // What was merged is needed no more.
-        parcels.clear();
+        let held = Held::merge(parcels.into_iter().map(|parcel| parcel.held));
+        let mut merged = Parcel { message, spans, context, held };
         let (most_spans, most_bytes) = match self.settings.sizer {
             Sizer::Bytes => (self.room.spans, self.room.bytes.min(self.settings.most)),
             _ => (self.room.spans.min(self.settings.most), self.room.bytes),
         };
-        if spans <= most_spans && message.len() <= most_bytes {
-            return Ok(vec![Parcel { message, spans, context }]);
+        if spans <= most_spans && merged.message.len() <= most_bytes {
+            return Ok(vec![merged]);
         }
-        let parts = split(&message, most_spans, most_bytes);
-        let mut parts = parts.map_err(|error| ConsumeError::permanent(error.to_string()))?;
-        parts.iter_mut().for_each(|part| part.context = Arc::clone(&context));
-        Ok(parts)
+        match merged.split(most_spans, most_bytes) {
+            Ok(parts) => Ok(parts.unwrap_or_else(|| vec![merged])),
+            Err(error) => {
+                merged.held.all_rejected(&self.metrics.clerk, reason::MALFORMED);
+                Err(ConsumeError::permanent(error.to_string()))
+            }
+        }
     }
 
     /// What the requests of a batch have in common: headers that no setting names are left out.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::component::{BoxFuture, ConsumeError, Exporter, Id, Outcome};
 use crate::config::Section;
-use crate::telemetry::ExporterMetrics;
+use crate::telemetry::{ExporterMetrics, reason};
 use crate::traces::{Batch, Parcel};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,16 @@ impl DebugExporter {
         Self { id, settings, metrics, sampler: Mutex::new(sampler) }
     }
 
+    /// Shows a parcel, and settles for it.
+    fn take(&self, mut parcel: Parcel) -> Result<Outcome, ConsumeError> {
+        let (clerk, written) = (&self.metrics.clerk, self.write(&parcel));
+        match &written {
+            Ok(_) => parcel.held.sent(clerk, parcel.spans),
+            Err(_) => parcel.held.all_rejected(clerk, reason::PERMANENT_ERROR),
+        }
+        written
+    }
+
     fn write(&self, parcel: &Parcel) -> Result<Outcome, ConsumeError> {
         let mut sampler = self.sampler.lock().unwrap_or_else(PoisonError::into_inner);
         let is_shown = sampler.pass(self.settings.sampling, Instant::now());
@@ -139,7 +149,7 @@ impl DebugExporter {
 
 impl Exporter for DebugExporter {
     fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>> {
-        Box::pin(std::future::ready(self.write(&parcel)))
+        Box::pin(std::future::ready(self.take(parcel)))
     }
 }
 

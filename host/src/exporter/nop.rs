@@ -15,8 +15,9 @@ pub struct NopExporter {
 }
 
 impl Exporter for NopExporter {
-    fn export(&self, parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>> {
+    fn export(&self, mut parcel: Parcel) -> BoxFuture<'_, Result<Outcome, ConsumeError>> {
         self.metrics.sent.inc_by(parcel.spans as u64);
+        parcel.held.sent(&self.metrics.clerk, parcel.spans);
         Box::pin(std::future::ready(Ok(Outcome::default())))
     }
 }

@@ -15,8 +15,8 @@ use super::answer::{Failure, Remedy};
 use super::batching::BatchingSettings;
 use crate::component::{ConsumeError, Id, Outcome, Room};
 use crate::config::{Section, Toggle};
-use crate::telemetry::ExporterMetrics;
-use crate::traces::{Parcel, split};
+use crate::telemetry::{ExporterMetrics, reason};
+use crate::traces::Parcel;
 
 #[derive(Debug, Clone)]
 pub struct SendingSettings {
@@ -244,14 +244,15 @@ impl Sending {
     }
 
     /// Takes a place in the queue, then sends, again and again where that is of use.
-    pub async fn run(&self, parcel: Parcel, to: &impl Destination) -> Result<Outcome, ConsumeError> {
+    pub async fn run(&self, mut parcel: Parcel, to: &impl Destination) -> Result<Outcome, ConsumeError> {
+        parcel.held.at(&self.metrics.clerk);
         let sizer = self.settings.queue.as_ref().map_or(Sizer::Requests, |queue| queue.sizer);
         let size = match sizer {
             Sizer::Requests => 1,
             Sizer::Items => parcel.spans,
             Sizer::Bytes => parcel.message.len(),
         };
-        let _room = self.enter(size, parcel.spans).await?;
+        let _room = self.enter(size, &mut parcel).await?;
         self.metrics.queue_size.add(size as i64);
         let (metrics, spans) = (&self.metrics, parcel.spans as u64);
         let mut place = Place { metrics, spans, size: size as i64, sending: false, failed: ("Canceled", false) };
@@ -279,10 +280,10 @@ impl Sending {
     ) -> Result<Outcome, ConsumeError> {
         let (mut waiting, mut outcome) = (vec![parcel], Outcome::default());
         let (mut delivered, mut given_up) = (false, None);
-        while let Some(parcel) = waiting.pop() {
+        while let Some(mut parcel) = waiting.pop() {
             let known = self.limit.load(Ordering::Relaxed);
             if parcel.message.len() > known
-                && let Some(parts) = cut(&parcel, Some(known))
+                && let Some(parts) = cut(&mut parcel, Some(known))
             {
                 waiting.extend(parts);
                 continue;
@@ -290,16 +291,22 @@ impl Sending {
             let failure = match self.send(&parcel, to).await {
                 Ok(part) => {
                     place.settle(parcel.spans);
+                    self.sent(&mut parcel, part.rejected);
                     (outcome, delivered) = (outcome.and(part), true);
                     continue;
                 }
                 Err(failure) => failure,
             };
-            let Remedy::Split(limit) = failure.remedy else { return Err(failure.error) };
+            let Remedy::Split(limit) = failure.remedy else {
+                for parcel in waiting.iter_mut().chain([&mut parcel]) {
+                    self.failed(parcel, &failure.error);
+                }
+                return Err(failure.error);
+            };
             if let Some(limit) = limit {
                 self.limit.store(limit.max(LEAST_LIMIT), Ordering::Relaxed);
             }
-            if let Some(parts) = cut(&parcel, limit) {
+            if let Some(parts) = cut(&mut parcel, limit) {
                 let (bytes, error) = (parcel.message.len(), &failure.error);
                 tracing::info!(exporter = %self.id, bytes, error = %error, "The request is too large and goes in parts.");
                 waiting.extend(parts);
@@ -309,6 +316,7 @@ impl Sending {
             tracing::error!(exporter = %self.id, %error, dropped_items, "Exporting failed. Dropping data.");
             place.settle(parcel.spans);
             self.metrics.send_failed(parcel.spans as u64, error.reason(), true);
+            parcel.held.all_rejected(&self.metrics.clerk, reason::TOO_LARGE);
             outcome = outcome.and(Outcome::rejected(parcel.spans, failure.error.message.clone()));
             given_up = Some(failure.error);
         }
@@ -318,9 +326,31 @@ impl Sending {
         }
     }
 
-    async fn enter(&self, size: usize, spans: usize) -> Result<Option<tokio::sync::SemaphorePermit<'_>>, ConsumeError> {
+    /// The destination has a parcel, but for the spans that it did not take.
+    fn sent(&self, parcel: &mut Parcel, rejected: usize) {
+        let rejected = rejected.min(parcel.spans);
+        parcel.held.sent(&self.metrics.clerk, parcel.spans - rejected);
+        parcel.held.rejected(&self.metrics.clerk, reason::PARTIAL_SUCCESS, rejected);
+    }
+
+    /// A parcel is given up: for good, or until its sender tries again.
+    fn failed(&self, parcel: &mut Parcel, error: &ConsumeError) {
+        let why = if error.retryable { reason::RETRIES_EXHAUSTED } else { reason::PERMANENT_ERROR };
+        match error.code {
+            Some(_) => parcel.held.all_rejected(&self.metrics.clerk, &format!("{why}: {}", error.reason())),
+            None => parcel.held.all_rejected(&self.metrics.clerk, why),
+        }
+    }
+
+    async fn enter(
+        &self,
+        size: usize,
+        parcel: &mut Parcel,
+    ) -> Result<Option<tokio::sync::SemaphorePermit<'_>>, ConsumeError> {
         let Some(queue) = &self.settings.queue else { return Ok(None) };
+        let spans = parcel.spans;
         if size > queue.size {
+            parcel.held.all_rejected(&self.metrics.clerk, reason::TOO_LARGE);
             self.metrics.enqueue_failed.inc_by(spans as u64);
             let message = format!("the request is larger than the queue of exporter `{}`", self.id);
             let error = ConsumeError::permanent(message);
@@ -334,6 +364,7 @@ impl Sending {
             Err(_) if queue.block_on_overflow => Ok(self.room.acquire_many(permits).await.ok()),
             Err(_) => {
                 self.metrics.enqueue_failed.inc_by(spans as u64);
+                parcel.held.all_rejected(&self.metrics.clerk, reason::QUEUE_FULL);
                 let error = ConsumeError::retryable("sending queue is full");
                 self.rejected(&error, spans);
                 Err(error)
@@ -397,14 +428,13 @@ impl Sending {
 
 /// Cuts a parcel so that each part is within the limit or, where none is known, half
 /// of it; the last part first. `None` where there is nothing to cut.
-fn cut(parcel: &Parcel, limit: Option<usize>) -> Option<Vec<Parcel>> {
+fn cut(parcel: &mut Parcel, limit: Option<usize>) -> Option<Vec<Parcel>> {
     let size = parcel.message.len();
     if parcel.spans < 2 {
         return None;
     }
     let most = limit.filter(|limit| *limit < size).unwrap_or(size / 2);
-    let mut parts = split(&parcel.message, usize::MAX, most).ok().filter(|parts| parts.len() > 1)?;
-    parts.iter_mut().for_each(|part| part.context = Arc::clone(&parcel.context));
+    let mut parts = parcel.split(usize::MAX, most).ok().flatten()?;
     parts.reverse();
     Some(parts)
 }

@@ -107,7 +107,7 @@ impl Default for Health {
 }
 
 /// Answers probes from now on.
-pub fn serve(listener: Listener, server: HealthServer, health: Health, overview: Arc<Overview>) -> Server {
+pub fn serve(listener: Arc<Listener>, server: HealthServer, health: Health, overview: Arc<Overview>) -> Server {
     let page = |settings| Arc::new(StatusPage::new(settings, health.clone(), overview));
     let HealthServer { port, form } = server;
     match form {
@@ -117,7 +117,7 @@ pub fn serve(listener: Listener, server: HealthServer, health: Health, overview:
     }
 }
 
-fn serve_first(port: Port, listener: Listener, settings: FirstSettings, health: Health) -> Server {
+fn serve_first(port: Port, listener: Arc<Listener>, settings: FirstSettings, health: Health) -> Server {
     let (since, started) = (SystemTime::now(), Instant::now());
     let settings = Arc::new(settings);
     port.serve(listener, move |request: Request<Incoming>| {

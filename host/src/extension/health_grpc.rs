@@ -38,7 +38,7 @@ struct CheckResponse {
 const SERVING: i32 = 1;
 const NOT_SERVING: i32 = 2;
 
-pub(super) fn serve(port: Port, listener: Listener, page: Arc<StatusPage>) -> Server {
+pub(super) fn serve(port: Port, listener: Arc<Listener>, page: Arc<StatusPage>) -> Server {
     port.serve(listener, move |request: Request<Incoming>| {
         let page = Arc::clone(&page);
         async move {

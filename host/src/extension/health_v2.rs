@@ -86,7 +86,7 @@ fn read_page(http: &mut Section<'_>, key: &str, enabled: bool) -> Option<String>
     enabled.then_some(path)
 }
 
-pub(super) fn serve(port: Port, listener: Listener, page: Arc<StatusPage>) -> Server {
+pub(super) fn serve(port: Port, listener: Arc<Listener>, page: Arc<StatusPage>) -> Server {
     port.serve(listener, move |request: Request<Incoming>| {
         let page = Arc::clone(&page);
         async move { page.answer(&request) }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::component::{BoxFuture, ConsumeError, Gate, Id, Processor, Task};
 use crate::config::{Section, Value};
-use crate::telemetry::{LimiterMetrics, ProcessorMetrics};
+use crate::telemetry::{LimiterMetrics, ProcessorMetrics, reason};
 use crate::traces::Batch;
 use crate::transport::budget::{give_memory_back, memory_limit, resident_memory};
 use crate::transport::status::RETRY_AFTER;
@@ -153,10 +153,13 @@ pub struct MemoryLimiter {
 }
 
 impl MemoryLimiter {
-    fn check(&self, batch: Batch) -> Result<Batch, ConsumeError> {
+    fn check(&self, mut batch: Batch) -> Result<Batch, ConsumeError> {
         let spans = batch.spans() as u64;
         self.processor_metrics.incoming.inc_by(spans);
-        self.limiter.admit().inspect_err(|_| self.metrics.refused.inc_by(spans))?;
+        self.limiter.admit().inspect_err(|_| {
+            self.metrics.refused.inc_by(spans);
+            batch.held.all_rejected(&self.processor_metrics.clerk, reason::MEMORY_LIMIT);
+        })?;
         self.metrics.accepted.inc_by(spans);
         self.processor_metrics.outgoing.inc_by(spans);
         Ok(batch)

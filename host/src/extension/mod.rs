@@ -1,5 +1,6 @@
 //! Extensions: what runs beside the pipelines, and who may come in and go out.
 
+pub mod account;
 pub mod basic_auth;
 pub mod bearer_token;
 pub mod headers_setter;
@@ -72,7 +73,7 @@ impl Port {
         Ok(())
     }
 
-    fn serve<H, F>(self, listener: Listener, handle: H) -> Server
+    fn serve<H, F>(self, listener: Arc<Listener>, handle: H) -> Server
     where
         H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
         F: Future<Output = Response<Ready>> + Send + 'static,

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 
 use super::health_check::go_duration;
-use super::{Overview, PipelineOverview, Port, not_found, page, read_port};
+use super::account::{account_json, account_page, asked_trace, no_trace_id, parse_trace_id, why_json, why_page};
+use super::{Overview, PipelineOverview, Port, not_found, page, query, read_port};
 use crate::config::Section;
 use crate::telemetry::{Point, Snapshot, Value};
 use crate::transport::body::Ready;
@@ -31,11 +32,11 @@ impl ZpagesSettings {
     }
 }
 
-pub fn serve(listener: Listener, settings: ZpagesSettings, overview: Arc<Overview>) -> Server {
+pub fn serve(listener: Arc<Listener>, settings: ZpagesSettings, overview: Arc<Overview>) -> Server {
     let pages = Arc::new(Pages { expvar: settings.expvar, overview, started: SystemTime::now() });
     settings.port.serve(listener, move |request: Request<Incoming>| {
         let pages = Arc::clone(&pages);
-        async move { pages.answer(request.uri().path()) }
+        async move { pages.answer(request.uri()) }
     })
 }
 
@@ -50,8 +51,19 @@ const GATES: &str = "<p>There are no feature gates that a running collector look
                      <code>vespid featuregate</code> lists those that a start looks at.</p>";
 
 impl Pages {
-    fn answer(&self, path: &str) -> Response<Ready> {
+    fn answer(&self, uri: &Uri) -> Response<Ready> {
+        let path = uri.path();
+        let is_json = query(uri.query(), "format") == Some("json");
         let (title, body) = match path.strip_suffix('/').unwrap_or(path) {
+            "/debug/accountz" if is_json => return json(StatusCode::OK, &account_json(&self.overview)),
+            "/debug/accountz" => ("Account", account_page(&self.overview.metrics.ledger)),
+            path if path == "/debug/whyz" || path.starts_with("/debug/whyz/") => {
+                let asked = asked_trace(path.strip_prefix("/debug/whyz").unwrap_or_default(), uri.query());
+                if is_json {
+                    return self.why(asked.unwrap_or_default());
+                }
+                ("Why?", why_page(&self.overview.metrics.ledger, asked))
+            }
             "/debug/servicez" => ("Service", self.service()),
             "/debug/pipelinez" => ("Pipelines", self.pipelines()),
             "/debug/extensionz" => ("Extensions", self.extensions()),
@@ -89,7 +101,7 @@ impl Pages {
             let _ = write!(out, "<tr><th>{name}</th><td>{}</td></tr>", escape(&value));
         }
         out.push_str("</table><ul>");
-        for name in ["pipelinez", "extensionz", "featurez"] {
+        for name in ["pipelinez", "accountz", "whyz", "extensionz", "featurez"] {
             let _ = write!(out, "<li><a href=\"{name}\">{name}</a></li>");
         }
         if self.expvar {
@@ -136,6 +148,13 @@ impl Pages {
         format!("<ul>{}</ul>", items.collect::<String>())
     }
 
+    fn why(&self, asked: &str) -> Response<Ready> {
+        match parse_trace_id(asked) {
+            Some(trace) => json(StatusCode::OK, &why_json(&self.overview.metrics.ledger, trace)),
+            None => json(StatusCode::BAD_REQUEST, &serde_json::json!({"error": no_trace_id(asked)})),
+        }
+    }
+
     /// In the form of Go's `expvar`. The command line, which that has too, may hold secrets.
     fn variables(&self) -> Response<Ready> {
         let counted = self.overview.metrics.gather();
@@ -152,8 +171,12 @@ impl Pages {
             metrics.insert(key, value);
         }
         let told = serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "metrics": metrics});
-        page(StatusCode::OK, "application/json; charset=utf-8", told.to_string())
+        json(StatusCode::OK, &told)
     }
+}
+
+fn json(code: StatusCode, value: &serde_json::Value) -> Response<Ready> {
+    page(code, "application/json; charset=utf-8", value.to_string())
 }
 
 fn series(counted: &[Snapshot]) -> impl Iterator<Item = (&str, &Point)> {
@@ -173,7 +196,7 @@ fn shown(value: &Value) -> String {
 }
 
 /// Text as HTML shows it, attributes included.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -2,8 +2,9 @@
 //! public SDK, under the names and with the keys of the Collector's processors.
 
 /// Name and module.
-const MODULES: [(&str, &[u8]); 2] = [
+const MODULES: [(&str, &[u8]); 3] = [
     ("attributes", include_bytes!(env!("VESPID_BUILTIN_ATTRIBUTES"))),
+    ("redaction", include_bytes!(env!("VESPID_BUILTIN_REDACTION"))),
     ("resource", include_bytes!(env!("VESPID_BUILTIN_RESOURCE"))),
 ];
 

@@ -302,6 +302,31 @@ impl edits::Host for Guest {
         self.edit(call, Edit::SetTexts { owner, entries, key, texts })
     }
 
+    fn replace_texts(
+        &mut self,
+        of: WitOwner,
+        rows: Vec<u32>,
+        key: String,
+        codes: Vec<u32>,
+        old: Packed,
+        new: Packed,
+    ) -> Result<()> {
+        let (call, owner) = ("edits.replace-texts", owner(of));
+        even(call, rows.len(), codes.len())?;
+        even(call, old.ends.len(), new.ends.len())?;
+        check_packed(call, &old)?;
+        check_packed(call, &new)?;
+        let texts = new.ends.len();
+        if let Some(&code) = codes.iter().find(|&&code| code as usize >= texts) {
+            return Err(GuestFault::Code { call, code, texts }.into());
+        }
+        let entries = self.entries(call, owner, rows)?;
+        let old = Texts { data: old.data, ends: old.ends, codes: vec![] };
+        let new = Texts { data: new.data, ends: new.ends, codes };
+        let edit = self.index(call)?.replacement(owner, &entries, &key, &old, new);
+        self.edit(call, edit)
+    }
+
     fn remove_attribute(&mut self, of: WitOwner, rows: Vec<u32>, key: String) -> Result<()> {
         let (call, owner) = ("edits.remove-attribute", owner(of));
         let entries = self.entries(call, owner, rows)?;

@@ -24,11 +24,11 @@ use thiserror::Error;
 pub use engine::Clockwork;
 pub use guest::Limits;
 pub use pool::Failure;
-pub use settings::{Form, OnError, PluginSettings, Source};
+pub use settings::{OnError, PluginSettings, Source};
 
 use crate::component::{BoxFuture, ConsumeError, Id, Processor, Task};
-use crate::telemetry::{GuestMetrics, LogGate, Metrics, ProcessorMetrics};
-use crate::traces::Batch;
+use crate::telemetry::{GuestMetrics, LogGate, Metrics, ProcessorMetrics, reason};
+use crate::traces::{Batch, Index};
 use pool::{Parts, Pool};
 
 /// A larger file is not read.
@@ -82,6 +82,7 @@ pub struct Module {
     settings: PluginSettings,
     component: wasmtime::component::Component,
     clockwork: Arc<Clockwork>,
+    digest: [u8; 32],
 }
 
 impl Module {
@@ -107,7 +108,17 @@ impl Module {
         let component = clockwork
             .compile(&wasm, &digest)
             .map_err(|error| LoadError::Compile { path: path(), cause: format!("{error:#}") })?;
-        Ok(Self { id, settings, component, clockwork: Arc::clone(clockwork) })
+        Ok(Self { id, settings, component, clockwork: Arc::clone(clockwork), digest: digest.into() })
+    }
+
+    /// Whether the file still holds what was loaded.
+    pub fn is_current(&self) -> bool {
+        match &self.settings.module {
+            Source::Builtin(_) => true,
+            Source::File(file) => {
+                read_file(file, &self.settings.module).is_ok_and(|wasm| Sha256::digest(&wasm)[..] == self.digest)
+            }
+        }
     }
 
     /// Instances of its own for one pipeline, the first of them configured.
@@ -164,9 +175,14 @@ impl Plugin {
         if incoming == 0 {
             return Ok(batch);
         }
+        let clerk = &self.processor_metrics.clerk;
         self.processor_metrics.incoming.inc_by(incoming as u64);
+        batch.held.at(clerk);
         let permanent = |error: crate::traces::WireError| ConsumeError::permanent(error.to_string());
-        batch.index().map_err(permanent)?;
+        if let Err(error) = batch.index() {
+            batch.held.all_rejected(clerk, reason::MALFORMED);
+            return Err(permanent(error));
+        }
         let watch = self.processor_metrics.duration.start();
         let (mut batch, outcome) = self.pool.process(batch).await;
         self.processor_metrics.duration.stop(&watch);
@@ -174,7 +190,8 @@ impl Plugin {
             Ok(edits) if edits.is_empty() => {}
             Ok(edits) => {
                 for dropped in batch.apply(edits).map_err(permanent)? {
-                    self.guest_metrics.dropped(&dropped.reason, dropped.spans);
+                    self.guest_metrics.dropped(&dropped.reason, dropped.spans.len());
+                    batch.held.dropped(clerk, &dropped.reason, &dropped.spans);
                 }
             }
             Err(failure) => batch = self.failed(batch, &failure)?,
@@ -184,7 +201,7 @@ impl Plugin {
     }
 
     /// What becomes of a batch that the plugin failed on.
-    fn failed(&self, batch: Batch, failure: &Failure) -> Result<Batch, ConsumeError> {
+    fn failed(&self, mut batch: Batch, failure: &Failure) -> Result<Batch, ConsumeError> {
         self.guest_metrics.failed(failure.reason());
         let (spans, then) = (batch.spans(), self.on_error.name());
         let mut text = format!("the plugin failed on a batch of {spans} spans (on_error: {then}): {failure}");
@@ -196,10 +213,15 @@ impl Plugin {
         match self.on_error {
             OnError::Pass => Ok(batch),
             OnError::Drop => {
-                self.guest_metrics.dropped("on_error", spans);
+                self.guest_metrics.dropped(reason::ON_ERROR, spans);
+                let dropped = batch.indexed().map(Index::live_ids).unwrap_or_default();
+                batch.held.dropped(&self.processor_metrics.clerk, reason::ON_ERROR, &dropped);
                 Ok(Batch::empty(batch.context))
             }
-            OnError::Refuse => Err(ConsumeError::retryable(format!("processor `{}` {failure}", self.id))),
+            OnError::Refuse => {
+                batch.held.all_rejected(&self.processor_metrics.clerk, reason::ON_ERROR);
+                Err(ConsumeError::retryable(format!("processor `{}` {failure}", self.id)))
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The settings of a `wasm` processor.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::builtin;
@@ -47,19 +47,9 @@ impl fmt::Display for Source {
     }
 }
 
-/// How a component came to its plugin, and so where its configuration stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// `wasm`, with the plugin's own keys under `config`.
-    Module,
-    /// A processor of the Collector: all keys are the plugin's.
-    Processor,
-}
-
 #[derive(Debug, Clone)]
 pub struct PluginSettings {
     pub module: Source,
-    pub form: Form,
     /// The SHA-256 that the module's bytes must have.
     pub digest: Option<String>,
     /// What the plugin gets, as JSON.
@@ -68,6 +58,16 @@ pub struct PluginSettings {
     pub limits: Limits,
     /// Log lines a second that the plugin may write.
     pub log_rate: u32,
+}
+
+impl PluginSettings {
+    /// The module's file, where it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.module {
+            Source::File(file) => Some(file),
+            Source::Builtin(_) => None,
+        }
+    }
 }
 
 const DEADLINE: Duration = Duration::from_millis(100);
@@ -117,8 +117,7 @@ impl PluginSettings {
         }
         section.finish();
         let digest = digest.map(|text| text.trim_start_matches("sha256:").to_ascii_lowercase());
-        let (form, config) = (Form::Module, config.to_string());
-        Self { module, form, digest, config, on_error, limits, log_rate }
+        Self { module, digest, config: config.to_string(), on_error, limits, log_rate }
     }
 
     /// A processor of the Collector that a plugin of the same name stands for. Its
@@ -128,8 +127,7 @@ impl PluginSettings {
         section.finish();
         let module = Source::Builtin(name);
         let (limits, config) = (standard(&module), config.to_string());
-        let (form, on_error) = (Form::Processor, OnError::Refuse);
-        Self { module, form, digest: None, config, on_error, limits, log_rate: LOG_RATE }
+        Self { module, digest: None, config, on_error: OnError::Refuse, limits, log_rate: LOG_RATE }
     }
 }
 

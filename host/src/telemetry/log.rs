@@ -6,15 +6,16 @@ use std::fmt::Write as _;
 use std::hash::BuildHasher as _;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::Layered;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer, Registry, reload};
 
 /// How the log is written (`service.telemetry.logs`).
 #[derive(Debug, Clone, PartialEq)]
@@ -74,13 +75,49 @@ pub struct LogError {
     source: std::io::Error,
 }
 
-/// Begins to log. A second call, as in tests, changes nothing.
+/// A log whose outputs are open, to be written from `start` on.
+pub struct Logging {
+    targets: Targets,
+    logger: Logger,
+}
+
+/// How what logs now can be exchanged.
+struct Handles {
+    targets: reload::Handle<Targets, Registry>,
+    logger: reload::Handle<Logger, Layered<reload::Layer<Targets, Registry>, Registry>>,
+}
+
+static HANDLES: OnceLock<Handles> = OnceLock::new();
+
+impl Logging {
+    /// Opens the outputs.
+    pub fn open(settings: &LogSettings) -> Result<Self, LogError> {
+        // What the libraries log is for those who debug them.
+        let quiet = settings.level.min(Level::WARN);
+        let targets = Targets::new().with_default(LevelFilter::from_level(quiet)).with_target("vespid", settings.level);
+        Ok(Self { targets, logger: Logger::new(settings)? })
+    }
+
+    /// Logs so from now on.
+    pub fn start(self) {
+        let Self { targets, logger } = self;
+        if let Some(handles) = HANDLES.get() {
+            // They fail only where the subscriber is gone, and it never goes.
+            let _ = handles.logger.reload(logger);
+            let _ = handles.targets.reload(targets);
+            return;
+        }
+        let (targets, targets_handle) = reload::Layer::new(targets);
+        let (logger, logger_handle) = reload::Layer::new(logger);
+        if tracing_subscriber::registry().with(targets).with(logger).try_init().is_ok() {
+            let _ = HANDLES.set(Handles { targets: targets_handle, logger: logger_handle });
+        }
+    }
+}
+
+/// Begins to log.
 pub fn start_logging(settings: &LogSettings) -> Result<(), LogError> {
-    // What the libraries log is for those who debug them.
-    let quiet = settings.level.min(Level::WARN);
-    let targets = Targets::new().with_default(LevelFilter::from_level(quiet)).with_target("vespid", settings.level);
-    let _ = tracing_subscriber::registry().with(targets).with(Logger::new(settings)?).try_init();
-    Ok(())
+    Logging::open(settings).map(Logging::start)
 }
 
 struct Logger {

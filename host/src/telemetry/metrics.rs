@@ -4,9 +4,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use super::account::{Clerk, Ledger};
 use super::families::{self, Families};
 use super::guest::GuestMetrics;
 use super::instrument::{Counter, Gauge, Histogram, Kind, Level, Point, Snapshot, Value};
+use super::reloads::Reloads;
 use super::status::{Status, Statuses};
 
 /// All families; a component takes its own series when it is built.
@@ -16,6 +18,9 @@ pub struct Metrics {
     families: Families,
     guests: Mutex<Vec<Arc<GuestMetrics>>>,
     pub statuses: Statuses,
+    pub reloads: Reloads,
+    /// What became of every span.
+    pub ledger: Arc<Ledger>,
 }
 
 /// A receiver's series, for one transport.
@@ -36,6 +41,7 @@ pub struct ReceiverMetrics {
     pub succeeded_requests: Counter,
     pub refused_requests: Counter,
     pub failed_requests: Counter,
+    pub clerk: Clerk,
 }
 
 /// An exporter's series.
@@ -57,6 +63,7 @@ pub struct ExporterMetrics {
     /// Its bytes, before they are compressed.
     pub batch_bytes: Histogram,
     pub status: Status,
+    pub clerk: Clerk,
 }
 
 /// Spans given up on after all retries, or at once where a retry is of no use.
@@ -77,6 +84,7 @@ pub struct ProcessorMetrics {
     pub outgoing: Counter,
     /// Time that a batch spends in the processor, waiting included.
     pub duration: Histogram,
+    pub clerk: Clerk,
 }
 
 /// The series of a `batch` processor.
@@ -121,7 +129,8 @@ impl Metrics {
     /// All families, empty.
     pub fn new(level: Level) -> Self {
         let families = Families::new(level);
-        Self { level, started: Instant::now(), families, guests: Mutex::default(), statuses: Statuses::default() }
+        let (guests, statuses, reloads) = (Mutex::default(), Statuses::default(), Reloads::default());
+        Self { level, started: Instant::now(), families, guests, statuses, reloads, ledger: Ledger::new() }
     }
 
     pub fn receiver(&self, id: &str, transport: &str) -> ReceiverMetrics {
@@ -136,6 +145,7 @@ impl Metrics {
             succeeded_requests: requests("success"),
             refused_requests: requests("refused"),
             failed_requests: requests("failure"),
+            clerk: Clerk::receiver(&self.ledger, id),
         }
     }
 
@@ -157,6 +167,7 @@ impl Metrics {
             batch_size: of.batch_size.with(&typed),
             batch_bytes: of.batch_bytes.with(&typed),
             status: self.statuses.of(&format!("exporter:{id}")),
+            clerk: Clerk::exporter(&self.ledger, id),
         }
     }
 
@@ -166,6 +177,7 @@ impl Metrics {
             incoming: of.incoming.with(&labels),
             outgoing: of.outgoing.with(&labels),
             duration: of.duration.with(&labels),
+            clerk: Clerk::processor(&self.ledger, id),
         }
     }
 
@@ -201,6 +213,11 @@ impl Metrics {
         self.families.in_flight.all().iter().map(Gauge::get).sum()
     }
 
+    /// How much is told, from the start to the end.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
     /// Since when the collector runs.
     pub fn started(&self) -> Instant {
         self.started
@@ -212,7 +229,9 @@ impl Metrics {
             return vec![];
         }
         let mut found = self.process();
+        found.extend(self.reloads.gather());
         found.extend(self.families.gather());
+        found.extend(self.ledger.gather());
         let guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
         found.extend(super::guest::gather(&guests));
         found

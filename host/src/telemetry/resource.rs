@@ -1,15 +1,19 @@
 //! Who the collector is, in its own telemetry (`service.telemetry.resource`).
 
+use std::sync::OnceLock;
+
 /// Attributes in the order in which they are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resource(Vec<(String, String)>);
 
 impl Resource {
-    /// What stands in it where the config says nothing. Each start is an instance of its own.
+    /// What stands in it where the config says nothing. Each process is an instance of
+    /// its own, whatever config it has read last.
     pub fn standard() -> Self {
+        static INSTANCE: OnceLock<String> = OnceLock::new();
         let pair = |name: &str, value: String| (name.to_owned(), value);
         Self(vec![
-            pair("service.instance.id", random_uuid()),
+            pair("service.instance.id", INSTANCE.get_or_init(random_uuid).clone()),
             pair("service.name", "vespid".into()),
             pair("service.version", env!("CARGO_PKG_VERSION").into()),
         ])

@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use super::ids::ids_of;
 use super::index::{AddedColumn, Holder, Index, Kind, Owner, Rows, Slice, State, Value};
 use super::search::Spot;
 use super::wire::{fields, push_varint};
+use crate::telemetry::SpanIds;
 
 /// A value as an edit hands it over.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +43,16 @@ pub struct Texts {
     pub ends: Vec<u32>,
     /// For each row the number of its text; rows and texts are in step where it is empty.
     pub codes: Vec<u32>,
+}
+
+impl Texts {
+    /// The number of the text of the row, or place, with this number.
+    fn code(&self, at: usize) -> usize {
+        match self.codes.get(at) {
+            Some(&code) => code as usize,
+            None => at,
+        }
+    }
 }
 
 /// One edit. `entries` are index entries, which a row was turned into when the
@@ -109,7 +121,7 @@ pub struct Changed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dropped {
     pub reason: String,
-    pub spans: usize,
+    pub spans: Vec<SpanIds>,
 }
 
 /// What writing an attribute or a field anew may take beside key and value:
@@ -154,8 +166,10 @@ impl Index {
                 sets(entries, key, 0) + texts.data.len() + repeated + column(*owner)
             }
             Edit::Rewrite { places, texts, .. } => {
-                let keys = places.iter().map(|place| self.key(place.key).len() + OVERHEAD);
-                texts.data.len() + keys.sum::<usize>()
+                let each = |(at, place): (usize, &Place)| {
+                    self.key(place.key).len() + OVERHEAD + text_range(texts, texts.code(at)).len()
+                };
+                places.iter().enumerate().map(each).fold(texts.data.len(), usize::saturating_add)
             }
             Edit::SetNames { entries, names } => {
                 names.iter().map(String::len).sum::<usize>() + entries.len() * OVERHEAD
@@ -218,10 +232,27 @@ impl Index {
         Ok((Edit::Rewrite { owner, places, texts }, changed))
     }
 
+    /// What to write so that on each entry the texts of the key that read the old
+    /// text with the entry's code get the new one. Entries and codes are as many.
+    pub fn replacement(&self, owner: Owner, entries: &[u32], key: &str, old: &Texts, new: Texts) -> Edit {
+        let (mut places, mut codes) = (vec![], vec![]);
+        let key = self.find_key(key.as_bytes());
+        for (&entry, &code) in entries.iter().zip(&new.codes) {
+            let was = old.data.get(text_range(old, code as usize));
+            for (held, value) in self.attributes_of(owner, entry as usize) {
+                if Some(held) == key && value.kind == Kind::Text && Some(self.bytes(value.slice)) == was {
+                    places.push(Place { entry, key: held, was: value.slice });
+                    codes.push(code);
+                }
+            }
+        }
+        Edit::Rewrite { owner, places, texts: Texts { codes, ..new } }
+    }
+
     fn rewrite(&mut self, owner: Owner, places: &[Place], texts: &Texts) {
         let base = self.keep(&texts.data).at;
         for (at, place) in places.iter().enumerate() {
-            let range = text_range(texts, at);
+            let range = text_range(texts, texts.code(at));
             let slice = Slice { at: base + range.start as u32, len: range.len() as u32 };
             let (entry, key) = (place.entry as usize, place.key);
             let Some(holder) = self.holder(owner, entry).copied() else { continue };
@@ -356,16 +387,16 @@ impl Index {
         }
     }
 
-    /// Drops spans; answers how many of them were still live.
-    pub(super) fn drop(&mut self, entries: &[u32]) -> usize {
-        let mut dropped = 0;
+    /// Drops spans; answers which of them were still live.
+    pub(super) fn drop(&mut self, entries: &[u32]) -> Vec<SpanIds> {
+        let mut dropped = vec![];
         for &entry in entries {
             let Some(span) = self.spans.get_mut(entry as usize) else { continue };
             if !std::mem::take(&mut span.live) {
                 continue;
             }
-            dropped += 1;
             let (scope, resource) = (span.scope as usize, span.resource as usize);
+            dropped.push(ids_of(&self.wire, span));
             if let Some(scope) = self.scopes.get_mut(scope) {
                 scope.live -= 1;
                 scope.touched = true;
@@ -375,7 +406,7 @@ impl Index {
                 resource.touched = true;
             }
         }
-        self.dirty |= dropped > 0;
+        self.dirty |= !dropped.is_empty();
         dropped
     }
 

@@ -9,6 +9,7 @@ mod count;
 mod edit;
 #[doc(hidden)]
 pub mod fuzz;
+mod ids;
 mod index;
 mod message;
 mod otlp_json;
@@ -34,6 +35,7 @@ pub use search::{FINDERS, Spot};
 pub use walk::{MESSAGE_LIMIT, VALUE_DEPTH};
 pub use wire::{Fault, WireError};
 
+use crate::telemetry::{Held, SpanIds, Traces};
 use splice::{Chosen, Splice};
 
 /// Whence a batch came and whose it is. It travels with the batch.
@@ -60,6 +62,8 @@ pub struct Batch {
     spans: usize,
     index: Option<Box<Index>>,
     pub context: Arc<Context>,
+    /// Its spans in the account.
+    pub held: Held,
 }
 
 /// Spans on their way out: the bytes, how many spans they hold, and whose they are.
@@ -68,38 +72,46 @@ pub struct Parcel {
     pub message: Message,
     pub spans: usize,
     pub context: Arc<Context>,
+    /// Its spans in the account.
+    pub held: Held,
 }
 
 impl Batch {
     /// Validates a request, and indexes it in the same walk where a processor
     /// will look at it. Spans whose ids a back end would refuse the whole
-    /// request for are taken out; their number comes back.
-    pub fn receive(message: Message, context: Arc<Context>, indexed: bool) -> Result<(Self, usize), WireError> {
+    /// request for are taken out, and come back.
+    pub fn receive(
+        message: Message,
+        context: Arc<Context>,
+        indexed: bool,
+    ) -> Result<(Self, Vec<SpanIds>), WireError> {
         let wire = message.bytes();
         let walked = if indexed { walk::index(&wire)? } else { walk::validate(&wire)? };
-        let mut batch = Self { message, spans: walked.spans, index: None, context };
+        let held = Held::of(walked.spans - walked.invalid, Traces::of(&walked.marks));
+        let mut batch = Self { message, spans: walked.spans, index: None, context, held };
         if indexed && !walked.index.irregular {
             batch.index = Some(Box::new(walked.index));
         }
+        let mut taken_out = vec![];
         if walked.invalid > 0 {
             let index = batch.index()?;
             let invalid: Vec<u32> = index.spans.iter().filter(|span| !span.valid_ids).map(|span| span.entry).collect();
-            index.drop(&invalid);
+            taken_out = index.drop(&invalid);
             index.number_rows();
             batch.spans -= walked.invalid;
         }
-        Ok((batch, walked.invalid))
+        Ok((batch, taken_out))
     }
 
     /// A batch of no spans.
     pub fn empty(context: Arc<Context>) -> Self {
-        Self { message: Message::copy_of(&[]), spans: 0, index: None, context }
+        Self { message: Message::copy_of(&[]), spans: 0, index: None, context, held: Held::default() }
     }
 
-    /// A parcel's spans again, to look at.
+    /// A parcel's spans again, to look at; the parcel stays in the account for them.
     pub fn of(parcel: &Parcel) -> Self {
         let (message, context) = (parcel.message.clone(), Arc::clone(&parcel.context));
-        Self { message, spans: parcel.spans, index: None, context }
+        Self { message, spans: parcel.spans, index: None, context, held: Held::default() }
     }
 
     /// How many spans are still in it.
@@ -131,15 +143,15 @@ impl Batch {
     /// Applies the edits of one call together.
     pub fn apply(&mut self, edits: Vec<Edit>) -> Result<Vec<Dropped>, WireError> {
         let dropped = self.index()?.apply(edits);
-        self.spans -= dropped.iter().map(|dropped| dropped.spans).sum::<usize>();
+        self.spans -= dropped.iter().map(|dropped| dropped.spans.len()).sum::<usize>();
         Ok(dropped)
     }
 
     /// The end of the chain: the bytes as they came, or spliced; one parcel for each tenant.
     pub fn finish(self) -> Vec<Parcel> {
-        let Self { message, spans, index, context } = self;
+        let Self { message, spans, index, context, mut held } = self;
         let Some(index) = index.filter(|index| index.dirty) else {
-            return vec![Parcel { message, spans, context }];
+            return vec![Parcel { message, spans, context, held }];
         };
         let mut tenants: Vec<u32> = vec![];
         for span in index.spans.iter().filter(|span| span.live) {
@@ -148,6 +160,7 @@ impl Batch {
             }
         }
         let single = tenants.len() == 1;
+        let is_whole = single && spans == index.spans.len();
         let parcel = |tenant: u32| {
             let chosen = if single { Chosen::All } else { Chosen::Tenant(tenant) };
             let room = index.wire.len() + index.growth;
@@ -156,9 +169,38 @@ impl Batch {
             if tenant > 0 {
                 Arc::make_mut(&mut context).tenant = index.tenants.get(tenant as usize).cloned();
             }
-            Parcel { message, spans, context }
+            let traces = if is_whole { held.traces().clone() } else { index.traces(chosen) };
+            Parcel { message, spans, context, held: held.split(spans, traces) }
         };
         tenants.into_iter().map(parcel).collect()
+    }
+}
+
+impl Parcel {
+    /// Spans that nobody keeps an account of.
+    pub fn new(message: Message, spans: usize, context: Arc<Context>) -> Self {
+        Self { message, spans, context, held: Held::default() }
+    }
+
+    /// Reads a request again that was kept somewhere; its spans are in no account yet.
+    pub fn read(message: Message, context: Arc<Context>) -> Result<Self, WireError> {
+        let walked = walk::validate(&message.bytes())?;
+        let held = Held::of(walked.spans, Traces::of(&walked.marks));
+        Ok(Self { message, spans: walked.spans, context, held })
+    }
+
+    /// Cuts it into parts as [`split`] does, and its place in the account with it.
+    /// None where it is one part, which it stays.
+    pub fn split(&mut self, max_spans: usize, max_bytes: usize) -> Result<Option<Vec<Self>>, WireError> {
+        let mut parts = split(&self.message, max_spans, max_bytes)?;
+        if parts.len() < 2 {
+            return Ok(None);
+        }
+        for part in &mut parts {
+            part.context = Arc::clone(&self.context);
+            part.held = self.held.split(part.spans, part.held.traces().clone());
+        }
+        Ok(Some(parts))
     }
 }
 
@@ -177,10 +219,11 @@ pub fn concatenate<'a>(messages: impl IntoIterator<Item = &'a Message> + Clone) 
 /// than `max_bytes` by itself makes a request of its own; what is small enough
 /// stays as it is.
 pub fn split(message: &Message, max_spans: usize, max_bytes: usize) -> Result<Vec<Parcel>, WireError> {
-    let mut batch = Batch { message: message.clone(), spans: 0, index: None, context: Arc::default() };
+    let parcel = Parcel::new(message.clone(), 0, Arc::default());
+    let mut batch = Batch::of(&parcel);
     let index = batch.index()?;
     if message.len() <= max_bytes && index.spans.len() <= max_spans {
-        return Ok(vec![Parcel { message: message.clone(), spans: index.spans.len(), context: Arc::default() }]);
+        return Ok(vec![Parcel { spans: index.spans.len(), ..parcel }]);
     }
     let mut parcels = vec![];
     let (outside, sizes) = envelopes(index);
@@ -188,7 +231,8 @@ pub fn split(message: &Message, max_spans: usize, max_bytes: usize) -> Result<Ve
     let mut within = u32::MAX;
     let mut cut = |from: u32, to: u32, room: usize| {
         let (message, spans) = Splice { index, chosen: Chosen::Range(from, to), room }.write();
-        parcels.push(Parcel { message, spans, context: Arc::default() });
+        let held = Held::of(spans, index.traces(Chosen::Range(from, to)));
+        parcels.push(Parcel { message, spans, context: Arc::default(), held });
     };
     for span in &index.spans {
         let size = (span.extent.end - span.extent.start) as usize;

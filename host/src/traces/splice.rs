@@ -111,6 +111,17 @@ pub(super) enum Chosen {
     Range(u32, u32),
 }
 
+impl Chosen {
+    pub fn holds(self, span: &SpanEntry) -> bool {
+        span.live
+            && match self {
+                Self::All => true,
+                Self::Tenant(tenant) => span.tenant == tenant,
+                Self::Range(from, to) => (from..to).contains(&span.entry),
+            }
+    }
+}
+
 pub(super) struct Splice<'a> {
     pub index: &'a Index,
     pub chosen: Chosen,
@@ -142,15 +153,6 @@ impl Splice<'_> {
 
     fn copy(&self, out: &mut Backwards, from: u32, to: u32) {
         out.bytes(self.index.wire.get(from as usize..to as usize).unwrap_or_default());
-    }
-
-    fn is_chosen(&self, span: &SpanEntry) -> bool {
-        span.live
-            && match self.chosen {
-                Chosen::All => true,
-                Chosen::Tenant(tenant) => span.tenant == tenant,
-                Chosen::Range(from, to) => (from..to).contains(&span.entry),
-            }
     }
 
     /// Whether any span of these scopes can be among the chosen ones.
@@ -222,7 +224,7 @@ impl Splice<'_> {
                 self.holder(out, Owner::Scope, entry, found, tags::SCOPE);
                 (cursor, message) = (found.start, None);
             }
-            if self.is_chosen(span) {
+            if self.chosen.holds(span) {
                 spans += 1;
                 if !span.holder.dirty {
                     continue;

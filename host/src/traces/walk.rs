@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::index::{Extent, Holder, Index, NONE, Owner, ResourceEntry, Run, ScopeEntry, Slice, SpanEntry};
 use super::wire::{FIXED32, FIXED64, Fault, LENGTH, VARINT, Wire, fixed32, fixed64, length, skip, tag, varint};
+use crate::telemetry::Traces;
 use values::id;
 
 /// How deep arrays and key-value lists may be nested.
@@ -25,6 +26,8 @@ pub(super) struct Walked {
     pub spans: usize,
     /// Spans with ids that a back end would refuse the whole request for.
     pub invalid: usize,
+    /// The traces that spans with valid ids belong to (`Traces::mark`), runs once.
+    pub marks: Vec<u64>,
     pub index: Index,
 }
 
@@ -44,6 +47,7 @@ struct Walker<'a, const INDEX: bool> {
     index: Index,
     spans: usize,
     invalid: usize,
+    marks: Vec<u64>,
     /// What is known of each key. The first five stand for the start of each
     /// kind of owner, so that a key's number is its place less five.
     known: Vec<Known>,
@@ -110,6 +114,7 @@ impl<'a, const INDEX: bool> Walker<'a, INDEX> {
             index: Index::new(if INDEX { wire.clone() } else { Bytes::new() }),
             spans: 0,
             invalid: 0,
+            marks: vec![],
             known: vec![Known::new(Slice::default()); Owner::ALL.len()],
             previous: 0,
             duplicate: false,
@@ -120,7 +125,7 @@ impl<'a, const INDEX: bool> Walker<'a, INDEX> {
             walker.index.attributes[Owner::Span as usize].reserve((wire.len() / 40).min(32_768));
         }
         walker.request()?;
-        Ok(Walked { spans: walker.spans, invalid: walker.invalid, index: walker.index })
+        Ok(Walked { spans: walker.spans, invalid: walker.invalid, marks: walker.marks, index: walker.index })
     }
 
     fn request(&mut self) -> Wire<()> {
@@ -427,6 +432,9 @@ impl<'a, const INDEX: bool> Walker<'a, INDEX> {
         span.valid_ids &= span.trace_id != NONE && span.span_id != NONE;
         self.spans += 1;
         self.invalid += usize::from(!span.valid_ids);
+        if span.valid_ids {
+            self.mark(span.trace_id);
+        }
         if INDEX {
             let attributes = self.index.attributes[Owner::Span as usize].len() as u32;
             span.holder.attributes.count = attributes - span.holder.attributes.first;
@@ -435,5 +443,14 @@ impl<'a, const INDEX: bool> Walker<'a, INDEX> {
             self.index.spans.push(span);
         }
         Ok(())
+    }
+
+    #[inline(always)]
+    fn mark(&mut self, trace_id: u32) {
+        let Some(trace) = self.bytes.get(trace_id as usize..).and_then(|rest| rest.first_chunk()) else { return };
+        let mark = Traces::mark(*trace);
+        if self.marks.last() != Some(&mark) {
+            self.marks.push(mark);
+        }
     }
 }

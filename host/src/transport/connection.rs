@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -15,6 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::body::Ready;
+use super::listen::{Asked, asked};
 use super::stream::{Heard, Peer, Stream};
 
 /// Which versions of HTTP a listener speaks.
@@ -85,6 +87,18 @@ struct Activity {
     begun: AtomicUsize,
     under_way: AtomicUsize,
     ended: Notify,
+    is_http2: AtomicBool,
+    /// Whether the server wants the connection to go.
+    leaving: AtomicBool,
+}
+
+impl Activity {
+    /// Tells the client of HTTP/1.1 that it is the last answer here, where it is.
+    fn part(&self, version: Version, answer: &mut Response<Ready>) {
+        if self.leaving.load(Ordering::Relaxed) && version < Version::HTTP_2 {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
 }
 
 /// A request under way; it counts itself out.
@@ -105,12 +119,12 @@ impl Drop for UnderWay {
     }
 }
 
-/// Serves a connection to its end; `stopped` asks it to end in order.
+/// Serves a connection to its end; `end` asks it to end in order.
 pub(super) async fn serve<H, F>(
     stream: Stream,
     settings: Arc<ConnectionSettings>,
     handle: H,
-    mut stopped: watch::Receiver<bool>,
+    mut end: watch::Receiver<Asked>,
 ) where
     H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Ready>> + Send + 'static,
@@ -122,10 +136,12 @@ pub(super) async fn serve<H, F>(
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }
-        let under_way = UnderWay::new(&counted);
+        let (under_way, version) = (UnderWay::new(&counted), request.version());
+        counted.is_http2.store(version == Version::HTTP_2, Ordering::Relaxed);
         let answer = handle(request);
         async move {
-            let answer = answer.await;
+            let mut answer = answer.await;
+            under_way.0.part(version, &mut answer);
             drop(under_way);
             Ok::<_, Infallible>(answer)
         }
@@ -134,6 +150,7 @@ pub(super) async fn serve<H, F>(
     let io = TokioIo::new(Heard { stream, heard: Arc::clone(&activity.heard) });
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut ends = Ends::new(&settings);
+    let (mut leave, mut leaving) = (end.clone(), false);
     loop {
         tokio::select! {
             biased;
@@ -144,19 +161,35 @@ pub(super) async fn serve<H, F>(
                 return;
             }
             // Who has asked nothing yet has nothing under way, and a drain does not wait for it.
-            _ = stopped.changed(), if !ends.asked => {
+            () = asked(&mut end, Asked::End), if !ends.asked => {
                 if activity.begun.load(Ordering::Relaxed) == 0 {
                     return;
                 }
                 ends.ask(None);
                 connection.as_mut().graceful_shutdown();
             }
+            () = asked(&mut leave, Asked::Leave), if !leaving => {
+                leaving = true;
+                activity.leaving.store(true, Ordering::Relaxed);
+                // A client of HTTP/2 finds out by itself what was not begun. Of one that has
+                // asked nothing yet it is not known what it speaks.
+                if activity.is_http2.load(Ordering::Relaxed) && !ends.asked {
+                    ends.ask(None);
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
             () = tokio::time::sleep_until(ends.next()) => match ends.look(&activity) {
                 Verdict::Stay => {}
                 Verdict::Ask => connection.as_mut().graceful_shutdown(),
                 Verdict::Leave => return,
             },
-            () = activity.ended.notified(), if ends.max_idle.is_some() => ends.idle_since = Instant::now(),
+            () = activity.ended.notified(), if ends.max_idle.is_some() || (leaving && !ends.asked) => {
+                ends.idle_since = Instant::now();
+                if leaving && !ends.asked && activity.is_http2.load(Ordering::Relaxed) {
+                    ends.ask(None);
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
         }
     }
 }

@@ -67,17 +67,30 @@ impl Edits {
         }
     }
 
+    /// In their place: on `rows[i]`, what reads `old[codes[i]]` under the key gets
+    /// `new[codes[i]]`. A key that a row holds twice keeps both. Traps when rows and
+    /// codes, or old and new texts, are not as many.
+    pub fn replace_texts(&mut self, of: Owner, rows: &[u32], key: &str, codes: &[u32], old: Texts, new: Texts) {
+        if !(rows.is_empty() && codes.is_empty()) {
+            raw::replace_texts(of, rows, key, codes, &old.into_packed(), &new.into_packed());
+        }
+    }
+
     /// Puts new texts in the place of a column's texts: `new` is asked once for
     /// each dictionary text and answers `None` to leave it. Returns how many
-    /// entries changed.
-    ///
-    /// As every set it leaves one attribute of the key on a changed row, the
-    /// last changed one where the row holds several.
+    /// entries changed. A key that a row holds twice keeps both.
     pub fn rewrite(&mut self, of: Owner, column: &TextColumn, mut new: impl FnMut(&str) -> Option<String>) -> usize {
-        let mut dictionary = Texts::new();
-        let replaced: Vec<Option<u32>> =
-            column.dictionary().iter().map(|text| new(text).map(|text| dictionary.push(&text))).collect();
-        if dictionary.is_empty() {
+        let (mut before, mut after) = (Texts::new(), Texts::new());
+        let replaced: Vec<Option<u32>> = column
+            .dictionary()
+            .iter()
+            .map(|text| {
+                let new = new(text)?;
+                before.push(text);
+                Some(after.push(&new))
+            })
+            .collect();
+        if after.is_empty() {
             return 0;
         }
         let (rows, codes): (Vec<u32>, Vec<u32>) = column
@@ -86,7 +99,7 @@ impl Edits {
             .zip(column.codes())
             .filter_map(|(&row, &code)| Some((row, (*replaced.get(code as usize)?)?)))
             .unzip();
-        self.set_texts_coded(of, &rows, column.key(), &codes, dictionary);
+        self.replace_texts(of, &rows, column.key(), &codes, before, after);
         rows.len()
     }
 

@@ -337,6 +337,7 @@ pub(crate) mod batch {
 pub(crate) mod edits {
     use super::*;
     use crate::StatusCode;
+    use crate::testing::Replaced;
 
     /// Records an edit once its rows are known to exist.
     fn order(of: Owner, rows: &[u32], edit: Edit) {
@@ -369,6 +370,22 @@ pub(crate) mod edits {
         let edit =
             Edit::SetTexts { of, rows: rows.to_vec(), key: key.to_owned(), values: codes.iter().map(text).collect() };
         order(of, rows, edit);
+    }
+
+    pub fn replace_texts(of: Owner, rows: &[u32], key: &str, codes: &[u32], old: &Packed, new: &Packed) {
+        same_length(rows.len(), codes.len());
+        let (old, new) = (unpack(old), unpack(new));
+        same_length(old.len(), new.len());
+        let mut texts = Vec::new();
+        with_traces(|traces| {
+            each_text(traces, of, |row, held, occurrence, text| {
+                let mut codes = rows.iter().zip(codes).filter(|&(&other, _)| other == row).map(|(_, &code)| code as usize);
+                if let Some(code) = codes.find(|&code| held == key && old[code] == text) {
+                    texts.push(Replaced { row, key: key.to_owned(), occurrence, text: new[code].clone() });
+                }
+            });
+        });
+        order(of, rows, Edit::Replace { of, texts });
     }
 
     pub fn remove_attribute(of: Owner, rows: &[u32], key: &str) {

@@ -144,7 +144,7 @@ impl ActionConfig {
             });
         }
         let by_pattern = matches!(name.as_str(), "delete" | "hash");
-        if !given(&self.key) && !(by_pattern && given(&self.pattern)) {
+        if !(given(&self.key) || by_pattern && given(&self.pattern)) {
             let either = if by_pattern { "`key` or `pattern`" } else { "`key`" };
             return Err(("", format!("`{name}` needs a {either}"), String::new()));
         }

@@ -70,7 +70,8 @@ fn json(value: &Json, out: &mut String) -> Option<()> {
     } else if let Some(number) = member("doubleValue") {
         let number = number.as_f64().filter(|number| number.is_finite())?;
         out.push_str(&double(number));
-    } else if let Some(bytes) = member("bytesValue").and_then(Json::as_str) {
+    } else if let Some(bytes) = member("bytesValue").and_then(Json::as_str).filter(|bytes| !bytes.is_empty()) {
+        // No bytes are no value to the Collector.
         quoted(bytes, out);
     } else if let Some(array) = member("arrayValue") {
         let values = array.get("values").and_then(Json::as_array);

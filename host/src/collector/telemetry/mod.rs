@@ -10,7 +10,7 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue,
 use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-pub use push::Push;
+pub use push::{Push, PushSettings, Pusher};
 pub use readers::{PullSettings, Reader};
 
 use crate::config::{Node, Problems, Section, Value};
@@ -87,7 +87,12 @@ fn read_resource(mut section: Section<'_>, resource: &mut Resource) {
 }
 
 /// Serves the Prometheus text.
-pub(super) fn serve(listener: Listener, settings: PullSettings, resource: Resource, metrics: Arc<Metrics>) -> Server {
+pub(super) fn serve(
+    listener: Arc<Listener>,
+    settings: PullSettings,
+    resource: Resource,
+    metrics: Arc<Metrics>,
+) -> Server {
     let shared = Arc::new((settings, resource, metrics));
     listener.serve(Versions::Any, move |request: Request<Incoming>| {
         let shared = Arc::clone(&shared);

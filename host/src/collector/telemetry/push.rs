@@ -149,12 +149,7 @@ pub struct Push {
 }
 
 impl Push {
-    pub fn start(settings: PushSettings, resource: Resource, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
-        let client = match &settings.exporter {
-            Exporter::Console => None,
-            Exporter::Otlp(otlp) => Some(client(otlp)?),
-        };
-        let pusher = Pusher { settings, client, resource, metrics, started: SystemTime::now() };
+    fn start(pusher: Pusher) -> Self {
         let (stop, mut stopped) = watch::channel(false);
         let task = tokio::spawn(async move {
             let start = tokio::time::Instant::now() + pusher.settings.interval;
@@ -168,7 +163,7 @@ impl Push {
             }
             pusher.push().await;
         });
-        Ok(Self { stop, task })
+        Self { stop, task }
     }
 
     /// Pushes once more, and ends.
@@ -189,7 +184,8 @@ fn client(settings: &OtlpSettings) -> Result<HttpClient, TlsError> {
     Ok(Client::builder(TokioExecutor::new()).http2_only(settings.is_grpc).build(connector))
 }
 
-struct Pusher {
+/// A reader that is ready to push.
+pub struct Pusher {
     settings: PushSettings,
     client: Option<HttpClient>,
     resource: Resource,
@@ -198,6 +194,22 @@ struct Pusher {
 }
 
 impl Pusher {
+    /// Reads the files that its settings name.
+    pub fn new(settings: PushSettings, resource: Resource, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
+        let client = match &settings.exporter {
+            Exporter::Console => None,
+            Exporter::Otlp(otlp) => Some(client(otlp)?),
+        };
+        let now = SystemTime::now();
+        // The counters began with the process, and not with the config that asks for them.
+        let started = now.checked_sub(metrics.started().elapsed()).unwrap_or(now);
+        Ok(Self { settings, client, resource, metrics, started })
+    }
+
+    pub fn start(self) -> Push {
+        Push::start(self)
+    }
+
     async fn push(&self) {
         let (Exporter::Otlp(settings), Some(client)) = (&self.settings.exporter, &self.client) else {
             let text = Exposition::default().render(&self.metrics.gather(), &self.resource);

@@ -38,7 +38,8 @@ fn read_with(uris: &[&str], sets: &[&str], variables: Variables) -> (Option<Conf
     let problems = Problems::new();
     let world = World { variable: &variable, file: &read_file, fetch: &web };
     let (uris, sets) = (owned(uris), owned(sets));
-    let sources = Sources { uris: &uris, sets: &sets, append_lists: false, traces_only: false, fetch: &web };
+    let sources =
+        Sources { uris: &uris, sets: &sets, append_lists: false, traces_only: false, fetch: &web, seen: &|_, _| {} };
     let config = read_from(sources, world, &problems);
     (config, problems)
 }
@@ -140,7 +141,8 @@ fn with_the_gate_lists_of_references_are_appended() {
         ]
         .map(str::to_owned);
         let world = World { variable: &|_| None, file: &read_file, fetch: &web };
-        let sources = Sources { uris: &uris, sets: &[], append_lists, traces_only: false, fetch: &web };
+        let sources =
+            Sources { uris: &uris, sets: &[], append_lists, traces_only: false, fetch: &web, seen: &|_, _| {} };
         let merged = super::merged(sources, world, &mut Budget::new(), &Problems::new()).unwrap();
         json(&merged)["service"].clone()
     };

@@ -9,7 +9,7 @@ mod grpc;
 mod http;
 mod settings;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 pub use settings::{Endpoint, OtlpSettings, Protocol};
 
@@ -72,11 +72,13 @@ impl Intake {
         let context = self.context(parts, identity);
         let wire = message.bytes();
         let received = Batch::receive(message, context, self.consumer.looks_inside());
-        let (batch, rejected) = received.map_err(|error| {
+        let (mut batch, invalid) = received.map_err(|error| {
             self.failed(countable_spans(&wire));
             Refusal::Malformed(error)
         })?;
         drop(wire);
+        batch.held.received(&self.metrics.clerk, &invalid);
+        let rejected = invalid.len();
         self.metrics.rejected.inc_by(rejected as u64);
         let mut account = Account { spans: batch.spans() as u64, metrics: &self.metrics, accepted: false };
         self.metrics.in_flight.add(batch.spans() as i64);
@@ -139,12 +141,14 @@ impl Drop for Account<'_> {
 
 /// A receiver whose settings and files are sound; no port is open yet.
 pub struct OtlpReceiver {
-    id: Id,
-    grpc: Option<Port>,
-    http: Option<Port>,
+    /// One for each protocol.
+    pub ports: Vec<Port>,
 }
 
-struct Port {
+/// One protocol of a receiver.
+pub struct Port {
+    pub id: Id,
+    pub transport: &'static str,
     settings: Protocol,
     tls: Option<ServerTls>,
     door: Door,
@@ -158,81 +162,102 @@ impl OtlpReceiver {
     /// protocols, gRPC's first.
     pub fn new(id: Id, settings: OtlpSettings, doors: [Door; 2]) -> Result<Self, Box<TlsProblem>> {
         let [grpc_door, http_door] = doors;
-        let port = |settings: Option<Protocol>, door| -> Result<_, Box<TlsProblem>> {
-            match settings {
-                None => Ok(None),
-                Some(settings) => {
-                    let versions = settings.connections.versions;
-                    let tls = settings
-                        .tls
-                        .clone()
-                        .map(|tls| ServerTls::new(tls.clone(), versions).map_err(|error| Box::new((tls, error))));
-                    Ok(Some(Port { tls: tls.transpose()?, settings, door }))
-                }
-            }
-        };
-        Ok(Self { id, grpc: port(settings.grpc, grpc_door)?, http: port(settings.http, http_door)? })
-    }
-
-    /// Opens the ports.
-    pub async fn bind(self) -> Result<BoundReceiver, BindError> {
-        let open = async |port: Option<Port>| match port {
-            None => Ok(None),
-            Some(port) => {
-                let bound = match &port.settings.endpoint {
-                    Endpoint::Tcp(address) => Listener::bind(address).await,
-                    Endpoint::Unix(path) => Listener::bind_unix(path).await,
-                };
-                let failed = |source| BindError { endpoint: port.settings.endpoint.to_string(), source };
-                Ok(Some((bound.map_err(failed)?, port)))
-            }
-        };
-        Ok(BoundReceiver { id: self.id, grpc: open(self.grpc).await?, http: open(self.http).await? })
+        let protocols = [("grpc", settings.grpc, grpc_door), ("http", settings.http, http_door)];
+        let mut ports = vec![];
+        for (transport, settings, door) in protocols {
+            let Some(settings) = settings else { continue };
+            let versions = settings.connections.versions;
+            let load = |tls: &crate::transport::tls::ServerTlsSettings| {
+                ServerTls::new(tls.clone(), versions).map_err(|error| Box::new((tls.clone(), error)))
+            };
+            let tls = settings.tls.as_ref().map(load).transpose()?;
+            ports.push(Port { id: Arc::clone(&id), transport, settings, tls, door });
+        }
+        Ok(Self { ports })
     }
 }
 
-/// A receiver whose ports are open but which takes nothing yet.
-pub struct BoundReceiver {
-    id: Id,
-    grpc: Option<(Listener, Port)>,
-    http: Option<(Listener, Port)>,
+/// What stands behind a port: it is the same for all ports of a receiver.
+pub struct Line<'a> {
+    pub consumer: &'a Arc<dyn Consumer>,
+    pub metrics: &'a Metrics,
+    pub budget: &'a Arc<Budget>,
 }
 
-impl BoundReceiver {
+impl Port {
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.settings.endpoint
+    }
+
+    /// Opens the socket; nothing is taken from it yet.
+    pub async fn bind(&self) -> std::io::Result<Listener> {
+        match &self.settings.endpoint {
+            Endpoint::Tcp(address) => Listener::bind(address).await,
+            Endpoint::Unix(path) => Listener::bind_unix(path).await,
+        }
+    }
+
     /// Begins to receive.
-    pub fn serve(self, consumer: &Arc<dyn Consumer>, metrics: &Metrics, budget: &Arc<Budget>) -> Vec<Server> {
-        let mut servers = vec![];
-        let intake = |settings: &Protocol, door, transport: &'static str| {
-            let context = Context { receiver: Arc::clone(&self.id), transport, ..Context::default() };
-            Arc::new(Intake {
-                consumer: Arc::clone(consumer),
-                metrics: metrics.receiver(&self.id, transport),
-                settings: settings.clone(),
-                door,
-                budget: Arc::clone(budget),
-                context: Arc::new(context),
-            })
+    pub fn serve(self, listener: Arc<Listener>, line: &Line<'_>) -> OpenPort {
+        let protocol = if self.transport == "grpc" { "gRPC" } else { "HTTP" };
+        tracing::info!(receiver = %self.id, endpoint = %listener.address, "receiving OTLP over {protocol}");
+        let (id, transport, endpoint) = (Arc::clone(&self.id), self.transport, self.settings.endpoint.clone());
+        let connections = self.settings.connections.clone();
+        let (intake, tls) = self.intake(line);
+        let switch = Arc::new(Switch(RwLock::new(intake)));
+        let behind = Arc::clone(&switch);
+        let server = match transport {
+            "grpc" => listener.serve_with(connections, tls, move |request| grpc::handle(behind.intake(), request)),
+            _ => listener.serve_with(connections, tls, move |request| http::handle(behind.intake(), request)),
         };
-        if let Some((listener, Port { settings, tls, door })) = self.grpc {
-            tracing::info!(receiver = %self.id, endpoint = %listener.address, "receiving OTLP over gRPC");
-            let intake = intake(&settings, door, "grpc");
-            let handle = move |request| grpc::handle(Arc::clone(&intake), request);
-            servers.push(listener.serve_with(settings.connections, tls, handle));
-        }
-        if let Some((listener, Port { settings, tls, door })) = self.http {
-            tracing::info!(receiver = %self.id, endpoint = %listener.address, "receiving OTLP over HTTP");
-            let intake = intake(&settings, door, "http");
-            let handle = move |request| http::handle(Arc::clone(&intake), request);
-            servers.push(listener.serve_with(settings.connections, tls, handle));
-        }
-        servers
+        OpenPort { id, transport, endpoint, server, switch }
+    }
+
+    fn intake(self, line: &Line<'_>) -> (Arc<Intake>, Option<ServerTls>) {
+        let Self { id, transport, settings, tls, door } = self;
+        let metrics = line.metrics.receiver(&id, transport);
+        let context = Arc::new(Context { receiver: id, transport, ..Context::default() });
+        let (consumer, budget) = (Arc::clone(line.consumer), Arc::clone(line.budget));
+        (Arc::new(Intake { consumer, metrics, settings, door, budget, context }), tls)
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("`{endpoint}` cannot be listened on")]
-pub struct BindError {
-    pub endpoint: String,
-    #[source]
-    pub source: std::io::Error,
+/// Leads each request to the intake of this moment; those under way stay with theirs.
+struct Switch(RwLock<Arc<Intake>>);
+
+impl Switch {
+    fn intake(&self) -> Arc<Intake> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, intake: Arc<Intake>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = intake;
+    }
+}
+
+/// A port that receives.
+pub struct OpenPort {
+    pub id: Id,
+    pub transport: &'static str,
+    pub endpoint: Endpoint,
+    pub server: Server,
+    switch: Arc<Switch>,
+}
+
+impl OpenPort {
+    /// Puts what a reload has built behind the connections there are. `port` has the
+    /// same settings as this one, though its files may hold something else by now.
+    pub fn change(&self, port: Port, line: &Line<'_>) {
+        let (intake, tls) = port.intake(line);
+        self.server.renew(tls);
+        self.switch.set(intake);
+    }
+
+    /// Gives way to a port of the same receiver and protocol with other settings: the
+    /// connections there are lead to it, too, until they are gone.
+    pub fn give_way(self, to: &OpenPort) -> Server {
+        self.switch.set(to.switch.intake());
+        self.server.leave();
+        self.server
+    }
 }

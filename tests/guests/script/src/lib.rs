@@ -7,6 +7,8 @@
 //!     {"op": "set-texts", "owner": "event", "rows": [0], "key": "k", "values": ["a"]},
 //!     {"op": "set-texts-coded", "owner": "span", "rows": [0, 1], "key": "k",
 //!      "codes": [0, 0], "dictionary": ["a"]},
+//!     {"op": "replace-texts", "owner": "span", "rows": [0, 1], "key": "k",
+//!      "codes": [0, 0], "old": ["a"], "new": ["b"]},
 //!     {"op": "remove", "owner": "resource", "rows": "all", "key": "k"},
 //!     {"op": "set-names", "rows": [0], "names": ["renamed"]},
 //!     {"op": "set-status", "rows": [0], "code": 2, "message": "broken"},
@@ -75,6 +77,14 @@ enum Step {
         key: String,
         codes: Vec<u32>,
         dictionary: Vec<String>,
+    },
+    ReplaceTexts {
+        owner: OwnerName,
+        rows: Rows,
+        key: String,
+        codes: Vec<u32>,
+        old: Vec<String>,
+        new: Vec<String>,
     },
     Remove {
         owner: OwnerName,
@@ -252,6 +262,10 @@ fn apply(edit: Step, patterns: &[u32]) {
             let of = owner.into();
             let texts = packed(&dictionary);
             edits::set_text_attribute_coded(of, &rows.of(of), &key, &codes, &texts);
+        }
+        Step::ReplaceTexts { owner, rows, key, codes, old, new } => {
+            let of = owner.into();
+            edits::replace_texts(of, &rows.of(of), &key, &codes, &packed(&old), &packed(&new));
         }
         Step::Remove { owner, rows, key } => {
             let of = owner.into();
