@@ -16,7 +16,7 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
 use vespid::component::Processor as _;
-use vespid::plugin::{Clockwork, Limits, Module, OnError, Plugin, PluginSettings};
+use vespid::plugin::{Clockwork, Limits, Module, OnError, Plugin, PluginSettings, Source};
 use vespid::telemetry::Metrics;
 use vespid::traces::{Batch, Message, PREFIX};
 
@@ -50,10 +50,12 @@ fn redaction(criterion: &mut Criterion) {
         let spans = receive().spans();
         let mut group = criterion.benchmark_group(format!("redaction-{name}"));
         group.throughput(Throughput::Elements(spans as u64));
-        let redacted = |plugin: &Plugin, batch| runtime.block_on(plugin.process(batch)).expect("it does not fail").finish();
+        let redacted =
+            |plugin: &Plugin, batch| runtime.block_on(plugin.process(batch)).expect("it does not fail").finish();
         let expected = redacted(&plugins[0].1, receive());
         for (row, plugin) in &plugins {
-            let same = redacted(plugin, receive()).iter().zip(&expected).all(|(a, b)| a.message.bytes() == b.message.bytes());
+            let same =
+                redacted(plugin, receive()).iter().zip(&expected).all(|(a, b)| a.message.bytes() == b.message.bytes());
             assert!(same, "{row} makes something else of {name}");
             group.bench_function(*row, |bencher| {
                 bencher.iter_batched(receive, |batch| redacted(plugin, batch), BatchSize::LargeInput);
@@ -64,10 +66,15 @@ fn redaction(criterion: &mut Criterion) {
 }
 
 fn load(runtime: &Runtime, clockwork: &Arc<Clockwork>, module: PathBuf, config: &serde_json::Value) -> Plugin {
-    let mut settings = PluginSettings {
-SETTINGS
+    let settings = PluginSettings {
+        module: Source::File(module),
+        digest: None,
+        config: config.to_string(),
+        on_error: OnError::Pass,
+        // What is measured here may be slow.
+        limits: Limits { deadline: Duration::from_secs(10), memory: 64 << 20 },
+        log_rate: 10,
     };
-    settings.config = config.to_string();
     let loaded = Module::load(clockwork, "redact".into(), settings).expect("the plugin loads");
     runtime.block_on(loaded.plugin("traces", &Metrics::default(), 1)).expect("the plugin starts")
 }
@@ -83,7 +90,8 @@ fn requests() -> Vec<(String, Message)> {
     files.sort();
     for path in files {
         let wire = std::fs::read(&path).expect("it can be read");
-        let spans = Batch::receive(Message::copy_of(&wire), Arc::default(), false).map_or(0, |(batch, _)| batch.spans());
+        let spans =
+            Batch::receive(Message::copy_of(&wire), Arc::default(), false).map_or(0, |(batch, _)| batch.spans());
         let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if spans > 0 {
             requests.push((name, Message::copy_of(&wire.repeat(SPANS.div_ceil(spans)))));

@@ -148,7 +148,9 @@ fn the_pages_for_people_show_the_same_and_no_markup_of_strangers() {
         answer.text().to_owned()
     };
     let account = page("/debug/accountz");
-    for part in ["It balances.", "<tr><th>received</th><td>3</td></tr>", "<td>&lt;script&gt;alert(1)&lt;/script&gt;</td>"] {
+    for part in
+        ["It balances.", "<tr><th>received</th><td>3</td></tr>", "<td>&lt;script&gt;alert(1)&lt;/script&gt;</td>"]
+    {
         assert!(account.contains(part), "{part} in {account}");
     }
     let why = page(&format!("/debug/whyz?trace_id={}", hex(&all[0].trace_id)));

@@ -72,7 +72,14 @@ impl Process {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary can be run");
         let (out, log) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        Self { child, out: Output::of(out), log: Output::of(log), folder: None, account: None, was_checked: AtomicBool::new(false) }
+        Self {
+            child,
+            out: Output::of(out),
+            log: Output::of(log),
+            folder: None,
+            account: None,
+            was_checked: AtomicBool::new(false),
+        }
     }
 
     pub fn id(&self) -> u32 {
@@ -142,7 +149,11 @@ impl Drop for Process {
             tail.iter().rev().for_each(|line| eprintln!("{}", line.chars().take(2000).collect::<String>()));
         }
         let is_over = std::thread::panicking() || self.has_ended();
-        let checked = std::panic::catch_unwind(AssertUnwindSafe(|| if !is_over { self.check_account() }));
+        let checked = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            if !is_over {
+                self.check_account()
+            }
+        }));
         let _ = self.child.kill();
         let _ = self.child.wait();
         drop(self.folder.take());
@@ -395,7 +406,8 @@ impl Collector {
         let same = |what: &str, accounted: u64, names: &[&str]| {
             assert_eq!(accounted, counted(names), "{what}, and {names:?}, of {:#}", account.0);
         };
-        let came = ["otelcol_receiver_accepted_spans", "otelcol_receiver_refused_spans", "vespid_receiver_rejected_spans"];
+        let came =
+            ["otelcol_receiver_accepted_spans", "otelcol_receiver_refused_spans", "vespid_receiver_rejected_spans"];
         same("received", account.sum("received"), &came);
         same("sent", account.sum("sent"), &["otelcol_exporter_sent_spans"]);
         same("dropped", account.sum("dropped"), &["vespid_processor_dropped_spans"]);

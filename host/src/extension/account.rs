@@ -37,16 +37,17 @@ pub(super) fn account_json(overview: &Overview) -> Value {
         told
     });
     told.insert("lines".to_owned(), lines.collect());
-    let pipelines = overview.pipelines.iter().map(|it| {
-        json!({"id": it.id, "receivers": it.receivers, "processors": it.processors, "exporters": it.exporters})
-    });
+    let pipelines = overview.pipelines.iter().map(
+        |it| json!({"id": it.id, "receivers": it.receivers, "processors": it.processors, "exporters": it.exporters}),
+    );
     told.insert("pipelines".to_owned(), pipelines.collect());
     told.into()
 }
 
 pub(super) fn account_page(ledger: &Ledger) -> String {
     let account = ledger.read();
-    let verdict = if account.balances() { "It balances." } else { "It does not balance: that is a fault of the collector." };
+    let verdict =
+        if account.balances() { "It balances." } else { "It does not balance: that is a fault of the collector." };
     let mut out = format!(
         "<p>received + copied + recovered = sent + dropped + rejected + in flight. {verdict} \
          <a href=\"accountz?format=json\">As JSON</a>; <a href=\"whyz\">one trace</a>.</p><table>"
@@ -55,7 +56,9 @@ pub(super) fn account_page(ledger: &Ledger) -> String {
     for (name, spans) in sums.into_iter().chain([("in flight", account.in_flight)]) {
         let _ = write!(out, "<tr><th>{name}</th><td>{spans}</td></tr>");
     }
-    out.push_str("</table><h2>By component</h2><table><tr><th>State</th><th>Component</th><th>Reason</th><th>Spans</th></tr>");
+    out.push_str(
+        "</table><h2>By component</h2><table><tr><th>State</th><th>Component</th><th>Reason</th><th>Spans</th></tr>",
+    );
     for line in account.lines.iter().filter(|line| line.state != State::Copied) {
         let (state, component, reason) = (line.state.name(), escape(&line.component), escape(&line.reason));
         let spans = line.spans;

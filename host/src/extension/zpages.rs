@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use http::{Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 
-use super::health_check::go_duration;
 use super::account::{account_json, account_page, asked_trace, no_trace_id, parse_trace_id, why_json, why_page};
+use super::health_check::go_duration;
 use super::{Overview, PipelineOverview, Port, not_found, page, query, read_port};
 use crate::config::Section;
 use crate::telemetry::{Point, Snapshot, Value};

@@ -80,11 +80,7 @@ impl Batch {
     /// Validates a request, and indexes it in the same walk where a processor
     /// will look at it. Spans whose ids a back end would refuse the whole
     /// request for are taken out, and come back.
-    pub fn receive(
-        message: Message,
-        context: Arc<Context>,
-        indexed: bool,
-    ) -> Result<(Self, Vec<SpanIds>), WireError> {
+    pub fn receive(message: Message, context: Arc<Context>, indexed: bool) -> Result<(Self, Vec<SpanIds>), WireError> {
         let wire = message.bytes();
         let walked = if indexed { walk::index(&wire)? } else { walk::validate(&wire)? };
         let held = Held::of(walked.spans - walked.invalid, Traces::of(&walked.marks));

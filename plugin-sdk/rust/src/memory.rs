@@ -379,7 +379,8 @@ pub(crate) mod edits {
         let mut texts = Vec::new();
         with_traces(|traces| {
             each_text(traces, of, |row, held, occurrence, text| {
-                let mut codes = rows.iter().zip(codes).filter(|&(&other, _)| other == row).map(|(_, &code)| code as usize);
+                let mut codes =
+                    rows.iter().zip(codes).filter(|&(&other, _)| other == row).map(|(_, &code)| code as usize);
                 if let Some(code) = codes.find(|&code| held == key && old[code] == text) {
                     texts.push(Replaced { row, key: key.to_owned(), occurrence, text: new[code].clone() });
                 }

@@ -204,10 +204,12 @@ impl Ledger {
             let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             Point { labels, value: integer(line.spans) }
         };
-        let family = |name: &str, help, kind, points| Snapshot { name: name.into(), help, unit: "{span}", kind, points };
+        let family =
+            |name: &str, help, kind, points| Snapshot { name: name.into(), help, unit: "{span}", kind, points };
         let lines = account.lines.iter().map(point).collect();
         let in_flight = vec![Point { labels: vec![], value: integer(account.in_flight) }];
-        let help = "Every span as what became of it: received + copied + recovered = sent + dropped + rejected + in flight";
+        let help =
+            "Every span as what became of it: received + copied + recovered = sent + dropped + rejected + in flight";
         let flying = "Spans that the collector holds, copies for several destinations counted each";
         vec![
             family("vespid_account_spans", help, Kind::Counter, lines),

@@ -24,9 +24,9 @@ impl Processor for Redact {
     }
 
     fn process(&mut self, batch: &Batch, edits: &mut Edits) -> Result<(), Rejection> {
-        for column in batch.text_columns(Owner::Span) {
+        for column in batch.text_attributes(Owner::Span) {
             let (mut rows, mut texts) = (vec![], Texts::new());
-            for (&row, text) in column.rows().iter().zip(column.texts()) {
+            for (row, text) in column.iter() {
                 if let Some(replaced) = self.replaced(text) {
                     rows.push(row);
                     texts.push(&replaced);
