@@ -23,13 +23,13 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use prost::Message as _;
 use vespid::component::Processor as _;
 use vespid::plugin::{Clockwork, Limits, Module, OnError, PluginSettings, Source};
-use vespid::telemetry::Metrics;
+use vespid::telemetry::{Held, Metrics, Traces};
 use vespid::traces::{
     Batch, Context, Edit, Index, Message, NewValue, Owner, Parcel, Texts, decode_request, encode_request, split,
 };
 use vespid::transport::compress::{Codec, Compression};
 
-criterion_group!(benches, traces, codecs, plugins);
+criterion_group!(benches, traces, codecs, plugins, account);
 criterion_main!(benches);
 
 type Group<'a> = BenchmarkGroup<'a, criterion::measurement::WallTime>;
@@ -136,6 +136,29 @@ fn plugins(criterion: &mut Criterion) {
         }
         group.finish();
     }
+}
+
+/// What the account takes of a batch on its way: in and out, and once more for each
+/// further destination. `traces` is 512 spans of as many traces, each remembered.
+fn account(criterion: &mut Criterion) {
+    let metrics = Metrics::default();
+    let (receiver, exporter) = (metrics.receiver("otlp", "grpc").clerk, metrics.exporter("otlp").clerk);
+    let marks: Vec<u64> = (0..512).map(|number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+    let mut group = criterion.benchmark_group("account");
+    for (name, marks) in [("batch", &marks[..1]), ("batch-traces", &marks[..])] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let mut held = Held::of(512, Traces::of(marks));
+                held.received(&receiver, &[]);
+                held.at(&exporter);
+                held.sent(&exporter, 512);
+            });
+        });
+    }
+    let mut held = Held::of(512, Traces::of(&marks));
+    held.received(&receiver, &[]);
+    group.bench_function("copy", |bencher| bencher.iter(|| held.clone().sent(&exporter, 512)));
+    group.finish();
 }
 
 fn ours(group: &mut Group, message: &Message, spans: usize) {

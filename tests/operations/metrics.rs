@@ -34,6 +34,8 @@ const FAMILIES: &[(&str, &str, &str)] = &[
     ("otelcol_receiver_requests", "otelcol_receiver_requests_total", "counter"),
     ("plugin_seen", "plugin_seen_total", "counter"),
     ("target_info", "target_info", "gauge"),
+    ("vespid_account_in_flight_spans", "vespid_account_in_flight_spans", "gauge"),
+    ("vespid_account_spans", "vespid_account_spans_total", "counter"),
     ("vespid_exporter_rejected_spans", "vespid_exporter_rejected_spans_total", "counter"),
     ("vespid_plugin_calls", "vespid_plugin_calls_total", "counter"),
     ("vespid_plugin_instances_recycled", "vespid_plugin_instances_recycled_total", "counter"),

@@ -87,7 +87,9 @@ fn rejected_requests_are_told_with_their_reasons() {
     sink.answer_next([Reply::Partial { rejected: 1, message: "old" }]);
     collector.send(&request(all[1..].to_vec())).expect_ok();
     let refused = ["rejected", "exporter:otlp", "permanent_error: InvalidArgument"];
-    assert_eq!(told(&asked(&collector, &all[0].trace_id)), [refused]);
+    let answer = asked(&collector, &all[0].trace_id);
+    assert_eq!(told(&answer), [refused]);
+    assert_eq!(answer["findings"][0]["spans"], json!([hex(&all[0].span_id)]));
     let partly = [["sent", "exporter:otlp", ""], ["rejected", "exporter:otlp", "partial_success"]];
     assert_eq!(told(&asked(&collector, &all[2].trace_id)), partly);
     let invalid = ["rejected", "receiver:otlp", "invalid_ids"];

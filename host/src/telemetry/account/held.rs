@@ -62,6 +62,11 @@ impl Held {
         &self.traces
     }
 
+    /// It was not known before which traces they are of.
+    pub fn are_of(&mut self, traces: Traces) {
+        self.traces = traces;
+    }
+
     /// These spans come in, beside some that are rejected at once for their ids.
     pub fn received(&mut self, clerk: &Clerk, invalid: &[SpanIds]) {
         let (ledger, mut book) = (&clerk.ledger, clerk.ledger.book());
@@ -118,18 +123,27 @@ impl Held {
         self.rejected(clerk, reason, self.spans as usize);
     }
 
+    /// As [`Self::rejected`], and each of these spans is remembered.
+    pub fn each_rejected(&mut self, clerk: &Clerk, reason: &str, spans: &[SpanIds]) {
+        self.decide(State::Rejected, clerk, reason, spans);
+    }
+
     /// A component decided against these, and their sender does not hear of it.
-    pub fn dropped(&mut self, clerk: &Clerk, reason: &str, dropped: &[SpanIds]) {
-        let Some(ledger) = self.ledger.as_ref().filter(|_| !dropped.is_empty()) else { return };
-        let spans = dropped.len() as u64;
-        let released = spans.min(self.spans);
+    pub fn dropped(&mut self, clerk: &Clerk, reason: &str, spans: &[SpanIds]) {
+        self.decide(State::Dropped, clerk, reason, spans);
+    }
+
+    fn decide(&mut self, state: State, clerk: &Clerk, reason: &str, spans: &[SpanIds]) {
+        let Some(ledger) = self.ledger.as_ref().filter(|_| !spans.is_empty()) else { return };
+        let count = spans.len() as u64;
+        let released = count.min(self.spans);
         self.spans -= released;
         let mut book = ledger.book();
-        let line = book.line(State::Dropped, &clerk.component, reason);
+        let line = book.line(state, &clerk.component, reason);
         book.in_flight = book.in_flight.saturating_sub(released);
-        book.count(line, spans);
+        book.count(line, count);
         drop(book);
-        ledger.memory.decided(dropped, line, ledger.now());
+        ledger.memory.decided(spans, line, ledger.now());
     }
 
     /// What is settled is counted as the component says it, and released as far as it
