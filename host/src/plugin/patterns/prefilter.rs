@@ -26,7 +26,7 @@ pub struct Prefilter {
 
 enum Look {
     Needles(prefilter::Prefilter),
-    Run { bytes: Bytes, length: usize },
+    Run { bytes: Box<Bytes>, length: usize },
 }
 
 impl Prefilter {
@@ -42,7 +42,7 @@ impl Prefilter {
             _ => run.is_some(),
         };
         let look = if run_is_better {
-            run.map(|run| Look::Run { bytes: run.bytes, length: run.length })?
+            run.map(|run| Look::Run { bytes: Box::new(run.bytes), length: run.length })?
         } else {
             Look::Needles(prefilter::Prefilter::new(MatchKind::LeftmostFirst, &needles?.texts)?)
         };

@@ -105,6 +105,7 @@ impl<'a> Search<'a> {
 
     /// For each pattern where it may match; `None` where one of them does not tell.
     /// When the time is over they find nothing any more and say why in `late`.
+    #[expect(clippy::type_complexity, reason = "`impl` has no name outside of a function")]
     fn finders<'f>(
         &'f self,
         late: &'f RefCell<Option<GuestFault>>,
