@@ -123,7 +123,11 @@ fn main() -> Result<()> {
 fn run(options: &Options) -> Result<()> {
     let systems = choose_systems(options)?;
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("no target folder")?;
-    let guest = if systems.iter().any(System::has_plugins) { guest::build_guest(target)? } else { PathBuf::new() };
+    let guest = if systems.iter().any(System::has_plugins) {
+        guest::build_guest(target, "bench-guest")?
+    } else {
+        PathBuf::new()
+    };
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let cpus = Cpus::divide()?;
     // After the guest's build, which may use every CPU; all threads inherit it.

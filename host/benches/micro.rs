@@ -101,7 +101,7 @@ fn plugins(criterion: &mut Criterion) {
     // The executable is in `<target>/release/deps`.
     let executable = std::env::current_exe().expect("the benchmark has a path");
     let target = executable.ancestors().nth(3).expect("it is in a target folder");
-    let module = guest::build_guest(Path::new(target)).expect("the plugin can be built");
+    let module = guest::build_guest(Path::new(target), "bench-guest").expect("the plugin can be built");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let clockwork = Arc::new(Clockwork::new().expect("an engine"));
     let metrics = Metrics::default();

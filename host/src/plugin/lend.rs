@@ -380,7 +380,7 @@ impl patterns::Host for Guest {
         let owner = owner(of);
         let columns = self.search("patterns.find-matches", &patterns, |index, search| {
             let mut matching = vec![];
-            for spot in search.spots(index, owner) {
+            for spot in search.spots(index, owner)? {
                 if search.matches(index.text_at(&spot), spot.found_by)? {
                     matching.push(spot);
                 }
@@ -394,7 +394,7 @@ impl patterns::Host for Guest {
         let call = "patterns.match-texts";
         check_packed(call, &texts)?;
         self.search(call, &patterns, |_, search| {
-            let each = search.each(&texts.data, &texts.ends);
+            let each = search.each(&texts.data, &texts.ends)?;
             each.map(|(text, which)| search.matches(text, which).map(u8::from)).collect()
         })
     }
@@ -404,7 +404,7 @@ impl patterns::Host for Guest {
         check_packed(call, &texts)?;
         self.search(call, &[pattern], |_, search| {
             let mut found = vec![];
-            for (number, (text, which)) in (0..).zip(search.each(&texts.data, &texts.ends)) {
+            for (number, (text, which)) in (0..).zip(search.each(&texts.data, &texts.ends)?) {
                 search.find(text, which, |start, end| {
                     found.push(Found { text: number, start: start as u32, end: end as u32 });
                     lends(found.len() * size_of::<Found>(), limit)
@@ -419,7 +419,7 @@ impl patterns::Host for Guest {
         check_packed(call, &texts)?;
         self.search(call, &[pattern], |_, search| {
             let mut captures = Captures { texts: vec![], offsets: vec![] };
-            for (number, (text, which)) in (0..).zip(search.each(&texts.data, &texts.ends)) {
+            for (number, (text, which)) in (0..).zip(search.each(&texts.data, &texts.ends)?) {
                 if search.capture(text, which, &mut captures.offsets)? {
                     captures.texts.push(number);
                 }
@@ -434,7 +434,7 @@ impl patterns::Host for Guest {
         check_packed(call, &texts)?;
         self.search(call, &patterns, |_, search| {
             let mut out = Packed { data: vec![], ends: vec![] };
-            for (text, which) in search.each(&texts.data, &texts.ends) {
+            for (text, which) in search.each(&texts.data, &texts.ends)? {
                 let replaced = search.replace(text, which, &replacement, limit)?;
                 out.data.extend_from_slice(replaced.as_deref().unwrap_or(text).as_bytes());
                 lends(out.data.len(), limit)?;
@@ -448,7 +448,7 @@ impl patterns::Host for Guest {
         let (call, owner, limit) = ("patterns.replace-matches", owner(of), self.limits.memory);
         let (edit, changed) = self.search(call, &patterns, |index, search| {
             let mut bytes = 0;
-            index.rewrites(owner, search.spots(index, owner), |spot| {
+            index.rewrites(owner, search.spots(index, owner)?, |spot| {
                 let replaced = search.replace(index.text_at(spot), spot.found_by, &replacement, limit)?;
                 bytes += replaced.as_ref().map_or(0, String::len);
                 if bytes > limit { Err(GuestFault::Edits { bytes, limit }) } else { Ok(replaced) }

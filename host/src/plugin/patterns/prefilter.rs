@@ -10,7 +10,7 @@ use regex_automata::{MatchKind, Span};
 use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
 
 /// How many consecutive positions of a pattern are looked at together.
-const POSITIONS: usize = 64;
+const POSITIONS: usize = 32;
 /// How many needles there may be.
 const NEEDLES: usize = 16;
 const NEEDLE_LENGTH: usize = 16;
@@ -26,7 +26,7 @@ pub struct Prefilter {
 
 enum Look {
     Needles(prefilter::Prefilter),
-    Run { bytes: Bytes, length: usize },
+    Run { bytes: Box<Bytes>, length: usize },
 }
 
 impl Prefilter {
@@ -42,7 +42,7 @@ impl Prefilter {
             _ => run.is_some(),
         };
         let look = if run_is_better {
-            run.map(|run| Look::Run { bytes: run.bytes, length: run.length })?
+            run.map(|run| Look::Run { bytes: Box::new(run.bytes), length: run.length })?
         } else {
             Look::Needles(prefilter::Prefilter::new(MatchKind::LeftmostFirst, &needles?.texts)?)
         };
@@ -185,18 +185,15 @@ impl Needs {
 
     fn repetition(&mut self, repetition: &Repetition) {
         let Repetition { min, max, sub, .. } = repetition;
-        let one = match sub.kind() {
-            HirKind::Class(class) => one_byte(class),
-            _ => None,
-        };
+        let one = single(sub);
         let times = (*min as usize).min(POSITIONS);
-        match one {
+        match &one {
             Some(bytes) => (0..times).for_each(|_| self.position(bytes.clone())),
             None if times > 0 => self.walk(sub),
             None => {}
         }
-        let exact = *max == Some(*min) && (one_is_known(sub) && times == *min as usize || *min == 1);
-        if !exact {
+        // What follows does not follow what is known, unless all of it is.
+        if one.is_none() || *max != Some(times as u32) {
             self.cut();
         }
     }
@@ -248,8 +245,10 @@ impl Needs {
 }
 
 impl Run {
+    /// Bytes of one kind come together: after one of them another is likely.
     fn of(bytes: Bytes, length: usize) -> Self {
-        let chance = bytes.chance().powi(length as i32);
+        let first = bytes.chance();
+        let chance = first * first.max(0.6).powi(length as i32 - 1);
         Self { bytes, length, chance }
     }
 }
@@ -288,8 +287,17 @@ fn run(positions: &[Bytes]) -> Option<Run> {
     best
 }
 
-fn one_is_known(sub: &Hir) -> bool {
-    matches!(sub.kind(), HirKind::Class(class) if one_byte(class).is_some())
+/// What may stand at the one position that this takes, if it takes one.
+fn single(tree: &Hir) -> Option<Bytes> {
+    match tree.kind() {
+        HirKind::Class(class) => one_byte(class),
+        HirKind::Literal(literal) => match *literal.0 {
+            [only] => Some(Bytes::of(|byte| byte == only)),
+            _ => None,
+        },
+        HirKind::Capture(capture) => single(&capture.sub),
+        _ => None,
+    }
 }
 
 /// The characters of a class, if each is one byte long.

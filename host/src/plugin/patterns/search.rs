@@ -1,7 +1,7 @@
 //! Some patterns together, as a call of the guest names them, and the time that
 //! is left to search for them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ use crate::traces::{FINDERS, Index, Owner, Spot};
 /// The clock is looked at each time so many steps may have been taken, which is
 /// 3 ms at worst and usually less than a tenth of that.
 const STEPS_PER_LOOK: usize = 1 << 20;
+
+/// So many bytes does a prefilter look at in the time of one step, at worst.
+const BYTES_PER_STEP: usize = 8;
 
 /// How long a search may hold up the other tasks of its worker, as long as the
 /// guest itself may between two ticks of the clock.
@@ -67,36 +70,58 @@ impl<'a> Search<'a> {
     }
 
     /// The batch's texts that a pattern may match, as far as prefilters tell.
-    pub fn spots<'i>(&self, index: &'i Index, owner: Owner) -> Box<dyn Iterator<Item = Spot> + 'i> {
-        match self.finders().and_then(|finders| index.find_texts(owner, &finders)) {
-            Some(found) => Box::new(found.into_iter()),
-            None => Box::new(index.all_texts(owner)),
+    pub fn spots<'i>(&self, index: &'i Index, owner: Owner) -> Result<Box<dyn Iterator<Item = Spot> + 'i>, GuestFault> {
+        let late = RefCell::default();
+        let found = self.finders(&late).and_then(|finders| index.find_texts(owner, &finders));
+        match (late.into_inner(), found) {
+            (Some(fault), _) => Err(fault),
+            (None, Some(found)) => Ok(Box::new(found.into_iter())),
+            (None, None) => Ok(Box::new(index.all_texts(owner))),
         }
     }
 
     /// Packed texts, which were checked before, and which patterns each may match.
-    pub fn each<'t>(&self, data: &'t [u8], ends: &'t [u32]) -> impl Iterator<Item = (&'t str, Which)> {
+    pub fn each<'t>(
+        &self,
+        data: &'t [u8],
+        ends: &'t [u32],
+    ) -> Result<impl Iterator<Item = (&'t str, Which)> + use<'t>, GuestFault> {
         // Most often there is nothing to be found at all.
-        let which = self.finders().map_or(Which::MAX, |finders| {
+        let late = RefCell::default();
+        let which = self.finders(&late).map_or(Which::MAX, |finders| {
             let bits = (0..).zip(&finders).map(|(bit, finder)| Which::from(finder(data, 0).is_some()) << bit);
             bits.fold(0, |all, bit| all | bit)
         });
+        if let Some(fault) = late.into_inner() {
+            return Err(fault);
+        }
         let mut before = 0;
-        ends.iter().map(move |&end| {
+        Ok(ends.iter().map(move |&end| {
             let text = data.get(before..end as usize).unwrap_or_default();
             before = end as usize;
             (std::str::from_utf8(text).unwrap_or_default(), which)
-        })
+        }))
     }
 
     /// For each pattern where it may match; `None` where one of them does not tell.
-    fn finders(&self) -> Option<Vec<impl Fn(&[u8], usize) -> Option<Range<usize>>>> {
+    /// When the time is over they find nothing any more and say why in `late`.
+    #[expect(clippy::type_complexity, reason = "`impl` has no name outside of a function")]
+    fn finders<'f>(
+        &'f self,
+        late: &'f RefCell<Option<GuestFault>>,
+    ) -> Option<Vec<impl Fn(&[u8], usize) -> Option<Range<usize>> + use<'a, 'f>>> {
         if self.patterns.len() > FINDERS {
             return None;
         }
         let finder = |pattern: &&'a Pattern| {
-            let prefilter = pattern.prefilter()?;
-            Some(move |bytes: &[u8], from| prefilter.find(bytes, from))
+            let (pattern, prefilter) = (*pattern, pattern.prefilter()?);
+            Some(move |bytes: &[u8], from: usize| {
+                if let Err(fault) = self.budget.spend(pattern, bytes.len().saturating_sub(from) / BYTES_PER_STEP) {
+                    late.replace(Some(fault));
+                    return None;
+                }
+                prefilter.find(bytes, from)
+            })
         };
         self.patterns.iter().map(finder).collect()
     }

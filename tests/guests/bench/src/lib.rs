@@ -4,26 +4,42 @@
 //! |---|---|
 //! | `{"mode": "copy", "read": "http.route", "set": "seen.route"}` | reads one text attribute and sets another from it |
 //! | `{"mode": "mask"}` | masks every text attribute that contains `@` |
+//! | `{"mode": "redact", "patterns": ["[0-9]{13,16}"]}` | replaces every match in every text attribute |
 //! | `{"mode": "drop"}` | drops failed health checks, of which the benchmark sends none |
 
 use serde::Deserialize;
-use vespid_plugin::{Batch, Edits, Owner, Processor, Rejection, StatusCode, export};
+use vespid_plugin::{Batch, Edits, Owner, Pattern, Processor, Rejection, StatusCode, export};
 
 const HEALTH_CHECK: &str = "GET /healthz";
 
 #[derive(Deserialize)]
 #[serde(tag = "mode", rename_all = "lowercase", deny_unknown_fields)]
+enum Config {
+    Copy { read: String, set: String },
+    Mask,
+    Redact { patterns: Vec<String> },
+    Drop,
+}
+
 enum Rule {
     Copy { read: String, set: String },
     Mask,
+    Redact(Vec<Pattern>),
     Drop,
 }
 
 impl Processor for Rule {
-    type Config = Self;
+    type Config = Config;
 
-    fn new(rule: Self) -> Result<Self, Rejection> {
-        Ok(rule)
+    fn new(config: Config) -> Result<Self, Rejection> {
+        Ok(match config {
+            Config::Copy { read, set } => Self::Copy { read, set },
+            Config::Mask => Self::Mask,
+            Config::Redact { patterns } => {
+                Self::Redact(patterns.iter().map(|pattern| Pattern::new(pattern)).collect::<Result<_, _>>()?)
+            }
+            Config::Drop => Self::Drop,
+        })
     }
 
     fn process(&mut self, batch: &Batch, edits: &mut Edits) -> Result<(), Rejection> {
@@ -37,6 +53,9 @@ impl Processor for Rule {
                 for column in batch.find_text(Owner::Span, "@") {
                     edits.set(Owner::Span, column.rows(), column.key(), "***");
                 }
+            }
+            Rule::Redact(patterns) => {
+                edits.replace_matches(Owner::Span, patterns, "****");
             }
             Rule::Drop => {
                 let statuses = batch.status_codes();

@@ -145,7 +145,7 @@ fn with_and_without_prefilters_the_same_is_found_and_replaced() {
         };
         let search = Search::new(among, Budget::new(&meter, Duration::MAX));
         for owner in Owner::ALL {
-            let with: Vec<Spot> = search.spots(index, owner).collect();
+            let with: Vec<Spot> = search.spots(index, owner).unwrap().collect();
             scanned += usize::from(with.len() < index.all_texts(owner).count());
             let without = replaced(index, &search, index.all_texts(owner));
             found += without.len();
@@ -166,10 +166,41 @@ fn packed_texts_are_searched_alike_with_and_without_prefilters() {
     }
     for pattern in &patterns {
         let search = Search::new(vec![pattern], Budget::new(&meter, Duration::MAX));
-        for (text, (given, which)) in TEXTS.iter().zip(search.each(&data, &ends)) {
+        for (text, (given, which)) in TEXTS.iter().zip(search.each(&data, &ends).unwrap()) {
             assert_eq!(*text, given);
             let alone = search.matches(text, u64::MAX).unwrap();
             assert_eq!(search.matches(given, which).unwrap(), alone, "{:?} in {text:?}", pattern.text());
         }
+    }
+}
+
+/// Whether bytes may hold a match, as far as the prefilter of the pattern tells;
+/// `None` where it has none.
+fn may_hold(pattern: &str, bytes: &str) -> Option<bool> {
+    compile(pattern).unwrap().prefilter().map(|prefilter| prefilter.find(bytes.as_bytes(), 0).is_some())
+}
+
+#[test]
+fn a_prefilter_looks_for_what_every_match_must_hold() {
+    let told = [
+        (r"[a-z0-9._%+-]+@[a-z0-9.-]+\.[a-z]{2,}", "a.b", "@"),
+        (r"4[0-9]{12}(?:[0-9]{3})?", "a 411111111111 b", "4111111111111"),
+        (r"(?:4[0-9]{12}|5[1-5][0-9]{14})", "x123456789012x", "x1234567890123x"),
+        (r"\d{3}-\d{2}-\d{4}", "123-45-678 ", "123-45-6789"),
+        (r"(?i)bearer [a-z]+", "b e a r e r", "BEARer "),
+        (r"(?i)straße", "sta ße", "STRAẞE"),
+        (r"(?:secret|token)=\S+", "sekret=", "token="),
+        (r"a(b(cde)+f)?ghij+", "ghi", "ghij"),
+        (r"x{4}y?z", "xxx", "xxxx"),
+        (r"(?:abc){2}d", "ab", "abc"),
+        (r"\bAKIA[0-9A-Z]{16}\b", "AKI A", "AKIA0123456789ABCDEF"),
+    ];
+    for (pattern, without, with) in told {
+        assert_eq!([may_hold(pattern, without), may_hold(pattern, with)], [Some(false), Some(true)], "{pattern}");
+    }
+    for pattern in
+        [r"\d+", ".*", "a", "[a-z]+", "", "secret|[0-9]+", "(?:@)?", "(?:@)*a", r"\w{3,5}", "[^@]", r"\pL{20}"]
+    {
+        assert_eq!(may_hold(pattern, ""), None, "{pattern}");
     }
 }
