@@ -48,6 +48,8 @@ run_tests() {
     build_example
     CARGO_TARGET_DIR=$target/guests cargo build --release --locked --target wasm32-wasip2 \
         --manifest-path tests/guests/Cargo.toml
+    say "the example plugin in other languages, as far as their tools are here"
+    CARGO_TARGET_DIR=$target .ci/languages.sh
     say "the example plugin's own tests"
     CARGO_TARGET_DIR=$target/guests cargo test --locked --manifest-path examples/rust-plugin/Cargo.toml
     say "the bundled plugins' own tests"

@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 7] = [
     &["collector"],
     &["registry", "pipeline"],
     &["receiver", "plugin", "exporter", "connector", "extension"],
-    &["transport"],
+    &["transport", "storage"],
     &["component"],
     &["traces"],
 ];

@@ -5,6 +5,7 @@ mod clients;
 mod config;
 mod conformance;
 mod connector;
+mod delivery;
 mod exporter;
 mod hostile;
 mod line;

@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use clap::Parser;
+use clap::{Parser, ValueEnum as _};
 use serde_json::json;
 
 use loader::{Load, Loader};
@@ -188,8 +188,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn measure_all(&self, systems: &[System]) -> Vec<Row> {
-        use Scenario::{Chain, Gzip, GzipPlugin, Http, Json, None, Plugin, Rate10k, Start, Zstd, ZstdPlugin};
-        let mut scenarios = vec![None, Plugin, Chain, Gzip, GzipPlugin, Zstd, ZstdPlugin, Http, Json, Rate10k, Start];
+        let mut scenarios = Scenario::value_variants().to_vec();
         if !self.options.scenario.is_empty() {
             scenarios.retain(|scenario| self.options.scenario.contains(scenario));
         }
@@ -204,7 +203,9 @@ impl Bench<'_> {
             row.failure = self.time_start(system, row.scenario).err().map(|error| format!("{error:#}"));
         }
         for round in 1..=self.options.rounds {
-            for (system, row) in runs.iter_mut().filter(|(_, row)| row.scenario != Start && row.failure.is_none()) {
+            for (system, row) in
+                runs.iter_mut().filter(|(_, row)| row.scenario != Scenario::Start && row.failure.is_none())
+            {
                 eprintln!("round {round}: {} {}", row.scenario.name(), system.name);
                 match self.measure(system, row.scenario) {
                     Ok(measurement) => row.rounds.push(measurement),
@@ -213,8 +214,10 @@ impl Bench<'_> {
             }
         }
         for _ in 0..STARTS {
-            for (system, row) in runs.iter_mut().filter(|(_, row)| row.scenario == Start && row.failure.is_none()) {
-                match self.time_start(system, Start) {
+            for (system, row) in
+                runs.iter_mut().filter(|(_, row)| row.scenario == Scenario::Start && row.failure.is_none())
+            {
+                match self.time_start(system, Scenario::Start) {
                     Ok(time) => row.starts.push(time.as_secs_f64() * 1e3),
                     Err(error) => row.failure = Some(format!("{error:#}")),
                 }

@@ -43,6 +43,63 @@ pub trait Exporter: Send + Sync {
     fn room(&self) -> Room {
         Room::default()
     }
+
+    /// What its `Ok` means.
+    fn delivery(&self) -> Delivery {
+        Delivery::Delivered
+    }
+
+    /// Gets what it needs to take parcels: all of it that can fail. Asked again, it has
+    /// nothing to do.
+    fn open(&self) -> BoxFuture<'_, Result<(), OpenError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Goes on with what it has from before; nothing is exported earlier.
+    fn begin(&self) {}
+
+    /// Sends what it has answered `Ok` for and still has, as far as that goes without
+    /// retries. The collector is shutting down, and hands it no more.
+    fn drain(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Ends what it does in the background, and says what is left.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// When an exporter answers `Ok`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// The destination has the spans.
+    Delivered,
+    /// They are synced to this storage.
+    Synced(String),
+    /// They are in memory: a crash loses them.
+    Early,
+}
+
+/// Why an exporter cannot begin.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct OpenError {
+    pub message: String,
+}
+
+/// A folder that queues can be kept in: an extension that `sending_queue.storage` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoragePlace {
+    /// The extension's id.
+    pub id: String,
+    pub directory: std::path::PathBuf,
+    /// The mode that the folder is made with where it is missing; without it, it must be there.
+    pub create: Option<u32>,
+    /// How long another process may keep a queue.
+    pub patience: Duration,
+    /// The files of one queue take no more.
+    pub max_bytes: u64,
 }
 
 /// What an exporter takes.
@@ -149,6 +206,7 @@ pub struct Extension {
     pub gate: Option<Arc<dyn Gate>>,
     pub authenticator: Option<Arc<dyn Authenticator>>,
     pub authorizer: Option<Arc<dyn Authorizer>>,
+    pub storage: Option<StoragePlace>,
 }
 
 /// What became of an extension of the config.
@@ -192,6 +250,22 @@ impl Extensions {
         self.find(path, "middleware", named)?.gate.clone().ok_or_else(|| {
             let message = format!("requested middleware \"{}\" is none that requests can be led through", named.id);
             problem(path, named, message, "only `memory_limiter` can stand here")
+        })
+    }
+
+    /// Where a queue is kept under the name that stands at `path`.
+    pub fn storage(&self, path: &str, named: &Reference) -> Result<StoragePlace, Problem> {
+        self.find(path, "storage", named)?.storage.clone().ok_or_else(|| {
+            let message = format!("requested storage \"{}\" is no storage extension", named.id);
+            problem(path, named, message, "name a `file_storage`")
+        })
+    }
+
+    /// All folders that queues can be kept in.
+    pub fn storages(&self) -> impl Iterator<Item = &StoragePlace> {
+        self.known.values().filter_map(|built| match built {
+            Built::Done(extension) => extension.storage.as_ref(),
+            _ => None,
         })
     }
 
@@ -250,15 +324,23 @@ pub struct ConsumeError {
     pub retry_after: Option<Duration>,
     /// The destination's gRPC status code, where it gave one.
     pub code: Option<i32>,
+    /// Nobody has given the spans up: who keeps them should go on keeping them.
+    pub is_undecided: bool,
 }
 
 impl ConsumeError {
     pub fn retryable(message: impl Into<String>) -> Self {
-        Self { retryable: true, message: shortened(message.into()), retry_after: None, code: None }
+        Self { retryable: true, message: shortened(message.into()), retry_after: None, code: None, is_undecided: false }
     }
 
     pub fn permanent(message: impl Into<String>) -> Self {
-        Self { retryable: false, message: shortened(message.into()), retry_after: None, code: None }
+        Self {
+            retryable: false,
+            message: shortened(message.into()),
+            retry_after: None,
+            code: None,
+            is_undecided: false,
+        }
     }
 
     pub fn with_code(mut self, code: i32) -> Self {
@@ -291,6 +373,11 @@ impl ConsumeError {
         code.and_then(|code| NAMES.get(code)).copied().unwrap_or("_OTHER")
     }
 
+    pub fn undecided(mut self) -> Self {
+        self.is_undecided = true;
+        self
+    }
+
     pub fn after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
         self
@@ -301,6 +388,7 @@ impl ConsumeError {
         let (mut first, second) = if self.retryable || !other.retryable { (self, other) } else { (other, self) };
         first.message = format!("{}; {}", first.message, second.message);
         first.retry_after = first.retry_after.max(second.retry_after);
+        first.is_undecided |= second.is_undecided;
         first
     }
 }

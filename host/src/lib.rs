@@ -12,6 +12,7 @@ pub mod pipeline;
 pub mod plugin;
 pub mod receiver;
 pub mod registry;
+pub mod storage;
 pub mod telemetry;
 pub mod traces;
 pub mod transport;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::error::Error as _;
 use std::sync::Arc;
 
-use crate::component::{Authenticator, Authorizer, Built, Exporter, Extension, Extensions, Id};
+use crate::component::{Authenticator, Authorizer, Built, Exporter, Extension, Extensions, Id, StoragePlace};
 use crate::config::{Component, ComponentId, Config, Position, Problem, Problems, Section, Value};
 use crate::connector::forward;
 use crate::exporter::debug::{self, DebugExporter, DebugSettings};
@@ -16,7 +16,7 @@ use crate::exporter::file::{self, FileExporter, FileSettings};
 use crate::exporter::nop::{self as nop_exporter, NopExporter};
 use crate::exporter::otlp_grpc::{self, GrpcSettings, OtlpGrpcExporter};
 use crate::exporter::otlp_http::{self, HttpSettings, OtlpHttpExporter};
-use crate::exporter::{Batching, BatchingSettings, ClientSettings, Drain, SendingSettings};
+use crate::exporter::{Batching, BatchingSettings, ClientSettings, Drain, Queued, SendingSettings};
 use crate::extension::FileError;
 use crate::extension::basic_auth::{BasicAuthClient, BasicAuthServer, BasicAuthSettings};
 use crate::extension::bearer_token::{BearerToken, BearerTokenSettings};
@@ -24,7 +24,7 @@ use crate::extension::headers_setter::{HeadersSetter, HeadersSetterSettings};
 use crate::extension::health_check::HealthSettings;
 use crate::extension::memory_limiter::{Limiter, LimiterSettings};
 use crate::extension::zpages::ZpagesSettings;
-use crate::extension::{Port, pprof};
+use crate::extension::{Port, file_storage, pprof};
 use crate::plugin::{Clockwork, LoadError, Module, PluginSettings, builtin};
 use crate::receiver::nop as nop_receiver;
 use crate::receiver::otlp::OtlpSettings;
@@ -40,6 +40,7 @@ pub const CONNECTORS: &[&str] = &["forward"];
 pub const EXTENSIONS: &[&str] = &[
     "basicauth",
     "bearertokenauth",
+    "file_storage",
     "headers_setter",
     "health_check",
     "healthcheckv2",
@@ -84,6 +85,7 @@ pub enum ExtensionSettings {
     Health(HealthSettings),
     BasicAuth(BasicAuthSettings),
     BearerToken(BearerTokenSettings),
+    FileStorage(StoragePlace),
     HeadersSetter(HeadersSetterSettings),
     MemoryLimiter(LimiterSettings),
     Zpages(ZpagesSettings),
@@ -155,6 +157,10 @@ pub fn blueprint(config: &Config, problems: &Problems) -> Blueprint {
     }
     for (component, section) in sections(&config.extensions, problems) {
         let settings = match component.id.kind.as_str() {
+            "file_storage" => {
+                let id = component.id.to_string();
+                Some(ExtensionSettings::FileStorage(file_storage::read(section, &id)))
+            }
             "health_check" => Some(ExtensionSettings::Health(HealthSettings::read(section))),
             "healthcheckv2" => Some(ExtensionSettings::Health(HealthSettings::read_v2(section))),
             "memory_limiter" => Some(ExtensionSettings::MemoryLimiter(LimiterSettings::read(section))),
@@ -225,8 +231,11 @@ pub fn extensions(config: &Config, blueprint: &mut Blueprint, problems: &Problem
             }
             Some(ExtensionSettings::BearerToken(settings)) => BearerToken::new(settings).map(|it| {
                 let token = Arc::new(it);
-                Extension { authenticator: Some(token.clone()), authorizer: Some(token), gate: None }
+                Extension { authenticator: Some(token.clone()), authorizer: Some(token), ..Extension::default() }
             }),
+            Some(ExtensionSettings::FileStorage(place)) => {
+                Ok(Extension { storage: Some(place), ..Extension::default() })
+            }
             Some(ExtensionSettings::MemoryLimiter(settings)) => {
                 let limiter = Limiter::new(component.id.to_string().into(), &settings);
                 Ok(Extension { gate: Some(Arc::new(limiter)), ..Extension::default() })
@@ -315,25 +324,36 @@ pub fn exporter(
         let path = format!("{}.auth.authenticator", component.path);
         settings.auth.as_ref().map(|named| extensions.authorizer(&path, named)).transpose()
     };
-    let batched = |sending: &SendingSettings, exporter: Arc<dyn Exporter>| match sending.batching.clone() {
-        Some(batching) => Arc::new(Batching::new(batching, exporter, counters.clone(), None, drain.clone())),
-        None => exporter,
+    let before = |sending: &SendingSettings, exporter: Arc<dyn Exporter>| -> Result<Arc<dyn Exporter>, Problem> {
+        let exporter = match sending.batching.clone() {
+            Some(batching) => Arc::new(Batching::new(batching, exporter, counters.clone(), None, drain.clone())),
+            None => exporter,
+        };
+        let Some((settings, storage)) = sending.queued() else { return Ok(exporter) };
+        let path = format!("{}.sending_queue.storage", component.path);
+        let storage = storage.map(|named| extensions.storage(&path, named)).transpose()?;
+        let (counters, queue, drain) = (counters.clone(), metrics.queue(&id, storage.is_some()), drain.clone());
+        Ok(Arc::new(Queued::new(id.clone(), settings, storage, exporter, counters, queue, drain)))
     };
     Ok(match settings {
-        ExporterSettings::Debug(settings) => Arc::new(DebugExporter::new(id, settings, counters.clone())),
-        ExporterSettings::File(settings) => Arc::new(FileExporter::new(id, settings, counters.clone(), drain.clone())),
+        ExporterSettings::Debug(settings) => Arc::new(DebugExporter::new(id.clone(), settings, counters.clone())),
+        ExporterSettings::File(settings) => {
+            Arc::new(FileExporter::new(id.clone(), settings, counters.clone(), drain.clone()))
+        }
         ExporterSettings::Nop => Arc::new(NopExporter { metrics: counters.clone() }),
         ExporterSettings::Grpc(settings) => {
             let auth = client(&settings.client)?;
             let sending = settings.client.sending.clone();
-            let exporter = OtlpGrpcExporter::new(id, settings, auth, counters.clone(), drain.clone()).map_err(tls)?;
-            batched(&sending, Arc::new(exporter))
+            let exporter =
+                OtlpGrpcExporter::new(id.clone(), settings, auth, counters.clone(), drain.clone()).map_err(tls)?;
+            before(&sending, Arc::new(exporter))?
         }
         ExporterSettings::Http(settings) => {
             let auth = client(&settings.client)?;
             let sending = settings.client.sending.clone();
-            let exporter = OtlpHttpExporter::new(id, settings, auth, counters.clone(), drain.clone()).map_err(tls)?;
-            batched(&sending, Arc::new(exporter))
+            let exporter =
+                OtlpHttpExporter::new(id.clone(), settings, auth, counters.clone(), drain.clone()).map_err(tls)?;
+            before(&sending, Arc::new(exporter))?
         }
     })
 }

@@ -6,6 +6,6 @@ mod container;
 mod jaeger;
 mod sdk_go;
 mod sdk_rust;
-mod server;
+pub mod server;
 mod shop;
 mod tempo;

@@ -61,6 +61,20 @@ impl Web {
 const SOUND: &str = "receivers: {nop: }\nexporters: {debug: }\nservice:\n  telemetry: {metrics: {level: none}}\n  \
                      pipelines:\n    traces: {receivers: [nop], exporters: [debug]}\n";
 
+#[test]
+fn a_reload_fetches_the_config_again() {
+    let web = Web::start(|_| [("/config.yaml", ok(SOUND))].into());
+    let uri = format!("http://{}/config.yaml", web.address);
+    let mut process = Process::spawn(&mut vespid(&["--config", &uri]));
+    process.wait_for_log("Everything is ready");
+    assert_eq!(web.heads().len(), 1);
+    process.signal(libc::SIGHUP);
+    process.wait_for_log("The config was reloaded.");
+    assert_eq!(web.heads().len(), 2);
+    process.signal(libc::SIGTERM);
+    assert_eq!(process.wait().code, Some(0));
+}
+
 fn validate(uri: &str) -> Ended {
     Process::spawn(&mut vespid(&["validate", "--config", uri])).wait()
 }

@@ -2,5 +2,7 @@
 
 mod bundled;
 mod edits;
+mod languages;
+mod neighbours;
 mod patterns;
 mod reads;

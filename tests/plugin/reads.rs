@@ -153,8 +153,10 @@ fn owner(rows: &[&[KeyValue]]) -> Json {
         row.iter().map(|pair| json!({"key": pair.key, "value": shown(pair).1})).collect()
     };
     let pattern = Regex::new(PATTERN).unwrap();
+    let twice = |row: &&[KeyValue]| row.iter().map(|pair| &pair.key).collect::<BTreeSet<_>>().len() < row.len();
     json!({
         "rows": rows.iter().map(row).collect::<Vec<_>>(),
+        "duplicate_rows": (0..rows.len()).filter(|&at| twice(&rows[at])).collect::<Vec<_>>(),
         "keys": keys.iter().map(|&key| (key.to_owned(), of_key(key))).collect::<Json>(),
         "text_columns": by_key(&anything),
         "text_columns_packed": by_key(&anything),

@@ -74,6 +74,8 @@ fn ratio(rows: &[Row], row: &Row, other: &str) -> Option<Spread> {
     // The forwarder has no processors: every scenario at full speed is held against its one.
     let scenario = match row.scenario {
         Scenario::Plugin | Scenario::Chain if other == FORWARDER => Scenario::None,
+        Scenario::Attributes | Scenario::Redaction | Scenario::Bundled if other == FORWARDER => Scenario::None,
+        Scenario::Waiting | Scenario::Early | Scenario::Persistent if other == FORWARDER => Scenario::None,
         same => same,
     };
     let base = rows.iter().find(|base| base.system == other && base.scenario == scenario)?;

@@ -19,6 +19,18 @@ pub enum Scenario {
     Plugin,
     /// Three plugins: one copies an attribute, one masks addresses, one drops; at full speed
     Chain,
+    /// The bundled `attributes`: one attribute set, one deleted
+    Attributes,
+    /// The bundled `redaction` with two patterns: e-mail addresses, card numbers
+    Redaction,
+    /// `attributes`, `redaction`, and a plugin that drops
+    Bundled,
+    /// The queue in memory; answered when the destination has the spans
+    Waiting,
+    /// The queue in memory; answered at once (`wait_for_result: false`)
+    Early,
+    /// The queue on the disk; answered when it is synced
+    Persistent,
     /// One plugin at 10,000 spans/s
     Rate10k,
     /// No processor, gzip both ways
@@ -43,6 +55,12 @@ impl Scenario {
             Scenario::None => "none",
             Scenario::Plugin => "plugin",
             Scenario::Chain => "chain",
+            Scenario::Attributes => "attributes",
+            Scenario::Redaction => "redaction",
+            Scenario::Bundled => "bundled",
+            Scenario::Waiting => "waiting",
+            Scenario::Early => "early",
+            Scenario::Persistent => "persistent",
             Scenario::Rate10k => "rate10k",
             Scenario::Gzip => "gzip",
             Scenario::GzipPlugin => "gzip-plugin",
@@ -70,36 +88,70 @@ impl Scenario {
         (self == Scenario::Rate10k).then_some(10_000.0)
     }
 
-    fn rules(self) -> &'static [Rule] {
+    fn rules(self) -> Vec<&'static Rule> {
         match self {
-            Scenario::None | Scenario::Gzip | Scenario::Zstd | Scenario::Http | Scenario::Json => &[],
+            Scenario::None | Scenario::Gzip | Scenario::Zstd | Scenario::Http | Scenario::Json => vec![],
+            Scenario::Waiting | Scenario::Early | Scenario::Persistent => vec![],
             Scenario::Plugin | Scenario::GzipPlugin | Scenario::ZstdPlugin | Scenario::Rate10k | Scenario::Start => {
-                &RULES[..1]
+                vec![&RULES[0]]
             }
-            Scenario::Chain => &RULES,
+            Scenario::Chain => RULES.iter().collect(),
+            Scenario::Attributes => vec![&BUNDLED[0]],
+            Scenario::Redaction => vec![&BUNDLED[1]],
+            Scenario::Bundled => vec![&BUNDLED[0], &BUNDLED[1], &RULES[2]],
+        }
+    }
+
+    /// The settings of `sending_queue`.
+    fn queue(self) -> &'static str {
+        match self {
+            Scenario::Waiting => "{wait_for_result: true}",
+            Scenario::Early => "{wait_for_result: false}",
+            Scenario::Persistent => "{storage: file_storage}",
+            // The Collector would otherwise answer before it has delivered.
+            _ => "{enabled: false}",
         }
     }
 }
 
 /// A processor, as Vespid's plugin and as the Collector's native equivalent.
 struct Rule {
-    /// The plugin's id and config.
-    plugin: (&'static str, &'static str),
+    /// The plugin's id and config; `None` where it is shipped under the native's name.
+    plugin: Option<(&'static str, &'static str)>,
     /// The processor's id and settings.
     native: (&'static str, &'static str),
 }
 
+const BUNDLED: [Rule; 2] = [
+    Rule {
+        plugin: None,
+        native: (
+            "attributes/bundled",
+            "{actions: [{key: deployment.environment, value: production, action: upsert}, \
+             {key: user_agent.original, action: delete}]}",
+        ),
+    },
+    Rule {
+        plugin: None,
+        native: (
+            "redaction/bundled",
+            "{allow_all_keys: true, blocked_values: ['[a-zA-Z0-9._%+-]+@[a-zA-Z0-9.-]+\\.[a-zA-Z]{2,}', \
+             '4[0-9]{12}(?:[0-9]{3})?']}",
+        ),
+    },
+];
+
 const RULES: [Rule; 3] = [
     Rule {
-        plugin: ("wasm/copy", "{mode: copy, read: http.route, set: seen.route}"),
+        plugin: Some(("wasm/copy", "{mode: copy, read: http.route, set: seen.route}")),
         native: ("attributes/copy", "{actions: [{key: seen.route, from_attribute: http.route, action: upsert}]}"),
     },
     Rule {
-        plugin: ("wasm/mask", "{mode: mask}"),
+        plugin: Some(("wasm/mask", "{mode: mask}")),
         native: ("redaction/mask", "{allow_all_keys: true, blocked_values: [\"@\"]}"),
     },
     Rule {
-        plugin: ("wasm/drop", "{mode: drop}"),
+        plugin: Some(("wasm/drop", "{mode: drop}")),
         native: ("filter/drop", "{traces: {span: ['status.code == STATUS_CODE_ERROR and name == \"GET /healthz\"']}}"),
     },
 ];
@@ -160,7 +212,9 @@ impl System {
             Kind::Collector(binary) => (binary, natives(scenario)),
         };
         let file = places.folder.join(format!("{}-{}.yaml", self.name, scenario.name()));
-        fs::write(&file, configuration(scenario.wire(), listen, sink, &processors))
+        let storage = places.folder.join(format!("{}-storage", self.name));
+        fs::create_dir_all(&storage)?;
+        fs::write(&file, configuration(scenario, listen, sink, &processors, &storage))
             .context("cannot write a configuration")?;
         let mut command = Command::new(binary);
         command.arg(format!("--config={}", file.display())).env("VESPID_CACHE_DIR", places.folder.join("cache"));
@@ -179,15 +233,26 @@ pub struct Places {
 type Processors = Vec<(&'static str, String)>;
 
 fn plugins(scenario: Scenario, guest: &Path) -> Processors {
-    let rules = scenario.rules().iter();
-    rules.map(|rule| (rule.plugin.0, format!("{{module: {:?}, config: {}}}", guest, rule.plugin.1))).collect()
+    let rules = scenario.rules().into_iter();
+    let processor = |rule: &Rule| match rule.plugin {
+        Some((id, config)) => (id, format!("{{module: {guest:?}, config: {config}}}")),
+        None => (rule.native.0, rule.native.1.to_owned()),
+    };
+    rules.map(processor).collect()
 }
 
 fn natives(scenario: Scenario) -> Processors {
-    scenario.rules().iter().map(|rule| (rule.native.0, rule.native.1.to_owned())).collect()
+    scenario.rules().into_iter().map(|rule| (rule.native.0, rule.native.1.to_owned())).collect()
 }
 
-fn configuration(wire: Wire, listen: SocketAddr, sink: SocketAddr, processors: &Processors) -> String {
+fn configuration(
+    scenario: Scenario,
+    listen: SocketAddr,
+    sink: SocketAddr,
+    processors: &Processors,
+    storage: &Path,
+) -> String {
+    let wire = scenario.wire();
     let ids: Vec<&str> = processors.iter().map(|(id, _)| *id).collect();
     let (protocol, exporter, scheme) =
         if wire.is_grpc() { ("grpc", "otlp", "") } else { ("http", "otlphttp", "http://") };
@@ -202,11 +267,15 @@ fn configuration(wire: Wire, listen: SocketAddr, sink: SocketAddr, processors: &
     for (id, settings) in processors {
         text.push_str(&format!("  {id}: {settings}\n"));
     }
-    // The Collector would otherwise answer before it has delivered.
+    let (mut extensions, queue) = ("", scenario.queue());
+    if queue.contains("storage") {
+        extensions = "file_storage";
+        text.push_str(&format!("extensions: {{file_storage: {{directory: {storage:?}}}}}\n"));
+    }
     text.push_str(&format!(
         "exporters: {{{exporter}: {{endpoint: \"{scheme}{sink}\", compression: {compression}, tls: {{insecure: true}}, \
-         sending_queue: {{enabled: false}}}}}}\n\
-         service:\n  telemetry: {{metrics: {{level: none}}}}\n  \
+         sending_queue: {queue}}}}}\n\
+         service:\n  extensions: [{extensions}]\n  telemetry: {{metrics: {{level: none}}}}\n  \
          pipelines: {{traces: {{receivers: [otlp], processors: [{}], exporters: [{exporter}]}}}}\n",
         ids.join(", ")
     ));

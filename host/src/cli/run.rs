@@ -31,8 +31,9 @@ pub(super) fn execute(args: &RunArgs) -> anyhow::Result<()> {
         anyhow::Ok(())
     });
     // What still runs on other threads, such as a write to a disk that hangs, is not
-    // waited for.
-    runtime.shutdown_background();
+    // waited for. Nor is the runtime taken away from a plugin that is being configured,
+    // which would panic without: both end with the process, now.
+    std::mem::forget(runtime);
     ran
 }
 
@@ -127,9 +128,9 @@ async fn changed(watcher: Option<&mut Watcher>) {
     }
 }
 
-/// Runs until a signal, then drains.
+/// Runs until a signal, or until its terminal is closed, then drains.
 pub(super) async fn until_stopped(running: Running, grace: Duration, signals: &mut Signals) {
-    signals.stop().await;
+    signals.next().await;
     shut_down(running, grace, signals).await;
 }
 

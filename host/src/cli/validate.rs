@@ -3,10 +3,12 @@
 use super::ConfigArgs;
 use super::load::{Purpose, load};
 use super::run::runtime;
-use crate::collector;
 
 pub(super) fn execute(args: &ConfigArgs) -> anyhow::Result<()> {
-    let config = runtime(1)?.block_on(async { anyhow::Ok(load(args, 1, Purpose::Check).await?.outcome?.config) })?;
-    print!("{}", collector::describe(&config));
+    let shown = runtime(1)?.block_on(async {
+        let loaded = load(args, 1, Purpose::Check).await?.outcome?;
+        anyhow::Ok(loaded.graph.describe(&loaded.config))
+    })?;
+    print!("{shown}");
     Ok(())
 }

@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, watch};
 
-use crate::component::{BoxFuture, ConsumeError, Consumer, Exporter, Outcome, Processor};
-use crate::config::{Component, ComponentId, Config, Node, Pipeline, Problem, Value};
+use crate::component::{BoxFuture, ConsumeError, Consumer, Exporter, OpenError, Outcome, Processor};
+use crate::config::{Component, ComponentId, Config, Map, Node, Pipeline, Problem, Value};
 use crate::exporter::Drain;
-use crate::pipeline::FanOut;
+use crate::pipeline::{FanOut, Repeats};
 use crate::plugin::{Clockwork, LoadError, Module, Plugin};
 use crate::telemetry::{Level, Metrics};
 use crate::traces::Batch;
@@ -21,6 +22,7 @@ pub struct Base {
     clockwork: Arc<Mutex<Option<Arc<Clockwork>>>>,
     exporters: Exporters,
     plugins: Plugins,
+    pub(super) repeats: Arc<Repeats>,
 }
 
 pub(super) type Exporters = HashMap<ComponentId, BuiltExporter>;
@@ -33,6 +35,7 @@ impl Base {
             clockwork: Arc::default(),
             exporters: HashMap::new(),
             plugins: Plugins::default(),
+            repeats: Arc::default(),
         }
     }
 
@@ -130,7 +133,8 @@ impl BuiltExporter {
     }
 }
 
-/// An exporter's settings, and the extensions that its credentials may come from.
+/// An exporter's settings, and the extensions that its credentials may come from and
+/// that its queue may be kept in.
 #[derive(Clone)]
 struct Written {
     settings: Node,
@@ -139,9 +143,10 @@ struct Written {
 
 impl Written {
     fn of(component: &Component, config: &Config) -> Self {
-        let has_auth = matches!(&component.settings.value, Value::Map(map) if map.get("auth").is_some());
+        let names_some = |map: &Map| map.get("auth").is_some() || names_storage(map);
+        let needs_them = matches!(&component.settings.value, Value::Map(map) if names_some(map));
         let listed = |extension: &&Component| config.service.extensions.iter().any(|listed| listed.id == extension.id);
-        let extensions = config.extensions.iter().filter(|_| has_auth).filter(listed);
+        let extensions = config.extensions.iter().filter(|_| needs_them).filter(listed);
         let extensions = extensions.map(|it| (it.id.clone(), it.settings.clone())).collect();
         Self { settings: component.settings.clone(), extensions }
     }
@@ -154,6 +159,11 @@ impl Written {
             && self.extensions.len() == other.extensions.len()
             && self.extensions.iter().zip(&other.extensions).all(same)
     }
+}
+
+fn names_storage(settings: &Map) -> bool {
+    let Some((_, queue)) = settings.get("sending_queue") else { return false };
+    matches!(&queue.value, Value::Map(queue) if queue.get("storage").is_some())
 }
 
 /// Whether `tls` names files: a reload reads them again.
@@ -195,6 +205,28 @@ impl Life {
         for built in self.exporters.values() {
             built.drain.send_replace(true);
         }
+    }
+
+    /// Gets the queues of the exporters: the part that can fail.
+    pub async fn open(&self) -> Result<(), (ComponentId, OpenError)> {
+        for (id, built) in &self.exporters {
+            built.exporter.open().await.map_err(|error| (id.clone(), error))?;
+        }
+        Ok(())
+    }
+
+    /// Lets the queues be sent.
+    pub fn begin(&self) {
+        self.exporters.values().for_each(|built| built.exporter.begin());
+    }
+
+    /// Sends what queues hold; nothing more comes to them.
+    pub async fn drain(&self) {
+        join_all(self.exporters.values().map(|built| built.exporter.drain())).await;
+    }
+
+    pub async fn close(&self) {
+        join_all(self.exporters.values().map(|built| built.exporter.close())).await;
     }
 
     /// Waits until no request is in the graph, and none can come.

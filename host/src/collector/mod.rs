@@ -2,6 +2,7 @@
 //! and a `Graph` becomes `Running`, which ends in a drain.
 
 mod base;
+mod describe;
 mod listeners;
 mod running;
 mod sockets;
@@ -10,22 +11,23 @@ mod telemetry;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::component::{Consumer, Extensions, Id, Processor};
+use crate::component::{Extensions, Id, Processor, StoragePlace};
 use crate::config::{Component, ComponentId, Config, Node, Problem, Problems, Reference, Secrets};
 use crate::exporter::{Batching, BatchingSettings, Drain};
 use crate::extension::memory_limiter::{Limiter, MemoryLimiter};
 use crate::extension::{Overview, PipelineOverview};
-use crate::pipeline::{FanOut, Pipeline};
+use crate::pipeline::{Destination, FanOut, Pipeline};
 use crate::plugin::{LoadError, Module};
 use crate::receiver::otlp::{Door, OtlpReceiver, Protocol};
 use crate::registry::{self, Blueprint, ExtensionSettings, ProcessorSettings, ReceiverSettings};
 use crate::telemetry::Metrics;
 
-use base::{BuiltExporter, Life, Plugins, Shared};
+use base::{BuiltExporter, Exporters, Life, Plugins, Shared};
 use listeners::Claim;
 use running::Entrance;
 
 pub use base::Base;
+pub use describe::delivery;
 pub use running::{Running, StartError};
 pub use telemetry::TelemetrySettings;
 
@@ -33,6 +35,8 @@ pub use telemetry::TelemetrySettings;
 pub struct Graph {
     entrances: Vec<Entrance>,
     extensions: Vec<(Id, ExtensionSettings)>,
+    /// Where queues are kept.
+    storages: Vec<StoragePlace>,
     overview: Overview,
     base: Base,
     telemetry: TelemetrySettings,
@@ -80,6 +84,8 @@ impl Graph {
                 Err(problem) => problems.error(problem),
             }
         }
+        let storages = extensions.storages().cloned().collect();
+        let repeats = Arc::clone(&base.repeats);
         let parts = load_processors(config, &mut blueprint, &base, problems);
         let mut plugins = Plugins::default();
         // By receivers and connectors. What connectors lead to is built before them.
@@ -88,22 +94,23 @@ impl Graph {
             let processors = steps(pipeline, &parts, &base, &mut plugins, workers, problems).await;
             let batching = batching_of(pipeline, &parts, problems);
             let named = pipeline.exporters.iter().filter_map(|reference| exporters.get_key_value(&reference.id));
-            let exporters = named.map(|(id, built)| match batching {
-                None => Arc::clone(&built.exporter),
-                Some((by, settings)) => {
-                    let (counters, told) = (metrics.exporter(&id.to_string()), metrics.batch(&by.to_string()));
-                    let exporter = Arc::clone(&built.exporter);
-                    Arc::new(Batching::new(settings.clone(), exporter, counters, Some(told), drained.clone()))
+            let behind_batches = named.map(|(id, built)| {
+                let (counters, number) = (metrics.exporter(&id.to_string()), repeats.destination());
+                let (mut exporter, clerk) = (Arc::clone(&built.exporter), counters.clerk.clone());
+                if let Some((by, settings)) = batching {
+                    let told = Some(metrics.batch(&by.to_string()));
+                    exporter = Arc::new(Batching::new(settings.clone(), exporter, counters, told, drained.clone()));
                 }
+                Destination { exporter, number, clerk }
             });
-            let exporters = exporters.collect();
+            let behind_batches = behind_batches.collect();
             let behind = |reference: &Reference| {
                 let is_connector = config.connectors.iter().any(|connector| connector.id == reference.id);
                 let pipelines = feeds.get(&reference.id).filter(|_| is_connector)?;
-                Some(Arc::new(FanOut(pipelines.clone())) as Arc<dyn Consumer>)
+                Some(Arc::new(FanOut::new(pipelines.clone(), Arc::clone(&repeats))))
             };
             let next = pipeline.exporters.iter().filter_map(behind).collect();
-            let built = Arc::new(Pipeline { processors, exporters, next });
+            let built = Arc::new(Pipeline { processors, exporters: behind_batches, next });
             for reference in &pipeline.receivers {
                 feeds.entry(&reference.id).or_default().push(Arc::clone(&built));
             }
@@ -122,7 +129,7 @@ impl Graph {
             });
             match OtlpReceiver::new(id, *settings, doors) {
                 Ok(receiver) => {
-                    let consumer = life.consumer(FanOut(pipelines));
+                    let consumer = life.consumer(FanOut::new(pipelines, Arc::clone(&repeats)));
                     entrances.extend(Entrance::of(receiver, component, &consumer));
                 }
                 Err(problem) => problems.error(problem.0.problem(&problem.1)),
@@ -136,20 +143,25 @@ impl Graph {
         for port in extensions.iter_mut().flat_map(|(_, settings)| settings.ports()) {
             port.load().unwrap_or_else(|problem| problems.error(problem));
         }
-        let (overview, told) = (overview(config, &metrics), config.service.telemetry.clone());
-        let graph = Self { entrances, extensions, overview, base, telemetry, told, claims, life };
+        let (overview, told) = (overview(config, &life.exporters, &metrics), config.service.telemetry.clone());
+        let graph = Self { entrances, extensions, storages, overview, base, telemetry, told, claims, life };
         (!problems.has_errors()).then_some(graph)
     }
 }
 
 /// What the pages tell of the config.
-fn overview(config: &Config, metrics: &Arc<Metrics>) -> Overview {
+fn overview(config: &Config, exporters: &Exporters, metrics: &Arc<Metrics>) -> Overview {
     let ids = |references: &[crate::config::Reference]| references.iter().map(|it| it.id.to_string()).collect();
     let pipelines = config.service.pipelines.iter().map(|pipeline| PipelineOverview {
         id: pipeline.id.to_string(),
         receivers: ids(&pipeline.receivers),
         processors: ids(&pipeline.processors),
         exporters: ids(&pipeline.exporters),
+        deliveries: pipeline
+            .exporters
+            .iter()
+            .filter_map(|it| Some((it.id.to_string(), exporters.get(&it.id)?.exporter.delivery())))
+            .collect(),
     });
     // What JSON cannot say is null on a page.
     let printed = config.merged(Secrets::Hidden).to_json("", &Problems::new());
@@ -286,27 +298,4 @@ fn batching_of<'a>(
 fn report(component: &Component, error: &LoadError, problems: &Problems) {
     let found = registry::problems_of(component, error);
     found.into_iter().filter(|it| !problems.has_error_of(&it.path)).for_each(|it| problems.error(it));
-}
-
-/// How the pipelines are built, for `validate` to show.
-pub fn describe(config: &Config) -> String {
-    let mut out = String::new();
-    for pipeline in &config.service.pipelines {
-        let names = |references: &[crate::config::Reference]| -> String {
-            references.iter().map(|reference| reference.id.to_string()).collect::<Vec<_>>().join(", ")
-        };
-        // Batches are made behind all other processors.
-        let (batches, processors): (Vec<_>, Vec<_>) =
-            pipeline.processors.iter().partition(|it| it.id.kind.as_str() == "batch");
-        let steps = processors.into_iter().chain(batches.last().copied());
-        let steps: String = steps.map(|it| format!(" → {}", it.id)).collect();
-        let merged = if batches.is_empty() { "" } else { " of its request, whatever batch they went in" };
-        out.push_str(&format!(
-            "{}: {}{steps} → {}; a sender gets its OK when every exporter's destination has the spans{merged}\n",
-            pipeline.id,
-            names(&pipeline.receivers),
-            names(&pipeline.exporters),
-        ));
-    }
-    out
 }

@@ -13,12 +13,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Graph;
-use super::base::{Base, Life};
+use super::base::{Base, BuiltExporter, Life};
 use super::listeners;
 use super::sockets::{self, Held, Socket};
 use super::telemetry::{self, Push, PushSettings, Pusher, Reader, TelemetrySettings};
-use crate::component::{Consumer, Id};
-use crate::config::{Component, Node, Problem};
+use crate::component::{Consumer, Delivery, Id, OpenError, StoragePlace};
+use crate::config::{Component, ComponentId, Node, Problem};
+use crate::exporter::abandoned;
 use crate::extension::health_check::{self, Health, Stage};
 use crate::extension::{Overview, zpages};
 use crate::receiver::otlp::{Endpoint, Line, OpenPort, OtlpReceiver, Port};
@@ -33,6 +34,8 @@ use crate::transport::tls::TlsError;
 pub enum StartError {
     #[error("{0}")]
     Bind(Box<Problem>),
+    #[error("exporters.{exporter}.sending_queue: {source}")]
+    Open { exporter: ComponentId, source: OpenError },
     #[error("service.telemetry.metrics: the metrics cannot be pushed")]
     Push(#[from] TlsError),
     #[error(transparent)]
@@ -185,7 +188,8 @@ impl Running {
 
     /// Not to be cancelled: all of it that waits is in `prepare`, which changes nothing.
     async fn take(&mut self, graph: Graph) -> Result<(), StartError> {
-        let Graph { entrances, extensions, overview, base, telemetry, told, claims, life } = graph;
+        let Graph { entrances, extensions, storages, overview, base, telemetry, told, claims, life } = graph;
+        life.open().await.map_err(|(exporter, source)| StartError::Open { exporter, source })?;
         let pages = self.plan_pages(extensions, overview, &telemetry);
         let pushers = if self.says_the_same(told.as_ref()) { None } else { Some(self.pushers(&telemetry)?) };
         let held = self.held();
@@ -200,6 +204,7 @@ impl Running {
         }
         drop((held, base));
         self.told = told;
+        tell_abandoned(&storages, &life);
         self.switch(prepared, life);
         Ok(())
     }
@@ -266,6 +271,7 @@ impl Running {
                 ExtensionSettings::Pprof
                 | ExtensionSettings::BasicAuth(_)
                 | ExtensionSettings::BearerToken(_)
+                | ExtensionSettings::FileStorage(_)
                 | ExtensionSettings::HeadersSetter(_)
                 | ExtensionSettings::MemoryLimiter(_) => {}
             }
@@ -308,6 +314,7 @@ impl Running {
 
     /// Nothing here fails, and nothing waits.
     fn switch(&mut self, prepared: Prepared, life: Life) {
+        life.begin();
         let mut leaving = vec![];
         let mut before = std::mem::take(&mut self.entrances);
         // Who has the same name comes before who has the same place.
@@ -377,12 +384,17 @@ impl Running {
             };
             let mut leaving = std::pin::pin!(leaving);
             tokio::select! {
-                _ = async { tokio::join!(leaving.as_mut(), life.unused()) } => return,
+                () = async { tokio::join!(leaving.as_mut(), life.unused()); life.drain().await } => {
+                    life.close().await;
+                    return;
+                }
                 () = end => {}
             }
             life.end();
             over.send_replace(true);
             tokio::join!(leaving, life.unused());
+            life.drain().await;
+            life.close().await;
         });
     }
 
@@ -399,6 +411,11 @@ impl Running {
         let drained = join_all(self.entrances.into_iter().map(|open| open.port.server.drain()));
         let retired = async { while self.retired.join_next().await.is_some() {} };
         let in_time = tokio::time::timeout_at(end, async { tokio::join!(drained, retired) }).await.is_ok();
+        if let Some(life) = &self.life {
+            // Nothing comes any more; what queues cannot send now, they tell of by themselves.
+            let _ = tokio::time::timeout_at(end, life.drain()).await;
+            life.close().await;
+        }
         let pushed = join_all(self.pushes.into_iter().map(Push::finish));
         if tokio::time::timeout_at(end.max(Instant::now() + LAST_PUSH), pushed).await.is_err() {
             tracing::warn!("the collector's own metrics were not pushed a last time");
@@ -414,6 +431,23 @@ impl Running {
             );
         }
         drop(self.pages);
+    }
+}
+
+/// Queues that this config has no exporter for.
+fn tell_abandoned(storages: &[StoragePlace], life: &Life) {
+    let on_disk = |(id, built): (&ComponentId, &BuiltExporter)| {
+        matches!(built.exporter.delivery(), Delivery::Synced(_)).then(|| id.to_string())
+    };
+    let kept: Vec<String> = life.exporters.iter().filter_map(on_disk).collect();
+    for place in storages {
+        for folder in abandoned(&place.directory, kept.iter().map(String::as_str)) {
+            let (extension, folder) = (&place.id, folder.display());
+            tracing::warn!(
+                extension, %folder,
+                "a queue is kept here whose exporter this config does not have: it stays until the exporter is back"
+            );
+        }
     }
 }
 

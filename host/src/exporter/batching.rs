@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use futures_util::stream;
 use tokio::sync::oneshot;
 
+use super::queue::Limit;
 use super::sending::{Drain, Sizer};
 use crate::component::{BoxFuture, ConsumeError, Exporter, Outcome, Room, Task};
 use crate::config::Section;
@@ -93,6 +94,13 @@ impl BatchingSettings {
     }
 }
 
+impl BatchingSettings {
+    /// What a queue hands on at once: enough for so many batches, and one to be filled.
+    pub(super) fn window(&self, batches: usize) -> Limit {
+        Limit { sizer: self.sizer, size: self.least.max(1).saturating_mul(batches.saturating_add(1)) }
+    }
+}
+
 fn unless_zero(size: usize) -> usize {
     if size == 0 { usize::MAX } else { size }
 }
@@ -171,7 +179,7 @@ impl Batching {
         let mut place = Place { shared, partition, ticket: Some(ticket) };
         let answer = answer.await;
         place.ticket = None;
-        answer.unwrap_or_else(|_| Err(ConsumeError::retryable("the batch of this request was given up")))
+        answer.unwrap_or_else(|_| Err(ConsumeError::retryable("the batch of this request was given up").undecided()))
     }
 }
 
@@ -228,7 +236,7 @@ impl Shared {
             if batches.len() >= self.settings.partitions {
                 self.metrics.enqueue_failed.inc_by(parcel.spans as u64);
                 parcel.held.all_rejected(&self.metrics.clerk, reason::TOO_MANY_PARTITIONS);
-                return Err(ConsumeError::retryable("too many batcher metadata-value combinations"));
+                return Err(ConsumeError::retryable("too many batcher metadata-value combinations").undecided());
             }
             let open = Open { number: ticket, requests: vec![], spans: 0, bytes: 0, timer: None };
             batches.insert(partition.clone(), open);

@@ -8,10 +8,12 @@ pub mod file;
 pub mod nop;
 pub mod otlp_grpc;
 pub mod otlp_http;
+mod queue;
 mod sending;
 mod settings;
 
 pub use batching::{Batching, BatchingSettings};
+pub use queue::{Queued, abandoned};
 pub use sending::{Drain, SendingSettings};
 pub use settings::ClientSettings;
 

@@ -13,8 +13,9 @@ use tokio::sync::{Semaphore, watch};
 
 use super::answer::{Failure, Remedy};
 use super::batching::BatchingSettings;
+use super::queue::{Limit, QueuedSettings};
 use crate::component::{ConsumeError, Id, Outcome, Room};
-use crate::config::{Section, Toggle};
+use crate::config::{Reference, Section, Toggle};
 use crate::telemetry::{ExporterMetrics, reason};
 use crate::traces::Parcel;
 
@@ -34,6 +35,18 @@ struct QueueSettings {
     consumers: usize,
     sizer: Sizer,
     block_on_overflow: bool,
+    answers: Answers,
+}
+
+/// When a request in the queue is answered.
+#[derive(Debug, Clone)]
+enum Answers {
+    /// When the destination has it.
+    Delivered,
+    /// When it is on the disk, in the storage of this name.
+    Stored(Reference),
+    /// When it is in the queue.
+    Early,
 }
 
 /// What the queue's size counts.
@@ -60,6 +73,24 @@ impl SendingSettings {
         Self { queue: None, batching: None, retry: None, retry_exhausted: false }
     }
 
+    /// What stands before the exporter where the queue answers by itself, and the
+    /// storage that it names.
+    pub fn queued(&self) -> Option<(QueuedSettings, Option<&Reference>)> {
+        let queue = self.queue.as_ref()?;
+        let storage = match &queue.answers {
+            Answers::Delivered => return None,
+            Answers::Stored(named) => Some(named),
+            Answers::Early => None,
+        };
+        let limit = Limit { sizer: queue.sizer, size: queue.size };
+        // Of batches there are as many under way, and one that is being filled.
+        let window = match &self.batching {
+            Some(batching) => batching.window(queue.consumers),
+            None => Limit { sizer: Sizer::Requests, size: queue.consumers },
+        };
+        Some((QueuedSettings { limit, waits: queue.block_on_overflow, window }, storage))
+    }
+
     pub fn read(section: &mut Section<'_>) -> Self {
         let (retry, retry_exhausted) = read_retry(section);
         let (queue, batching) = read_queue(section);
@@ -68,7 +99,8 @@ impl SendingSettings {
 }
 
 fn read_queue(section: &mut Section<'_>) -> (Option<QueueSettings>, Option<BatchingSettings>) {
-    let standard = QueueSettings { size: 1000, consumers: 10, sizer: Sizer::Requests, block_on_overflow: false };
+    let (block_on_overflow, answers) = (false, Answers::Delivered);
+    let standard = QueueSettings { size: 1000, consumers: 10, sizer: Sizer::Requests, block_on_overflow, answers };
     let mut section = match section.toggle("sending_queue") {
         Toggle::Absent => return (Some(standard), None),
         Toggle::Off => return (None, None),
@@ -82,24 +114,27 @@ fn read_queue(section: &mut Section<'_>) -> (Option<QueueSettings>, Option<Batch
     let size = positive(&mut section, "queue_size", standard.size);
     let consumers = positive(&mut section, "num_consumers", standard.consumers);
     let block_on_overflow = section.boolean_or("block_on_overflow", false);
-    if section.boolean("wait_for_result") == Some(false) {
-        section.warning_at(
-            "wait_for_result",
-            "has no effect: a sender gets its OK when the destination has the spans, and no sooner",
-            "remove it: an earlier answer would promise what a crash can break",
-        );
-    }
-    section.refuse(
-        "storage",
-        "the queue cannot be kept on disk",
-        "remove it: senders wait for the destination instead",
-    );
+    let answers = read_answers(&mut section);
     let batching = match section.toggle("batch") {
         Toggle::On(batch) => Some(BatchingSettings::read_queue(batch, size, sizer)),
         Toggle::Absent | Toggle::Off => None,
     };
     section.finish();
-    (Some(QueueSettings { size, consumers, sizer, block_on_overflow }), batching)
+    (Some(QueueSettings { size, consumers, sizer, block_on_overflow, answers }), batching)
+}
+
+fn read_answers(section: &mut Section<'_>) -> Answers {
+    let waits = section.boolean("wait_for_result");
+    match section.reference("storage") {
+        Some(_) if waits == Some(true) => {
+            let hint = "remove `wait_for_result`: a sender gets its OK when its spans are on the disk";
+            section.problem_at("wait_for_result", "is not supported with `storage`", hint);
+            Answers::Delivered
+        }
+        Some(named) => Answers::Stored(named),
+        None if waits == Some(false) => Answers::Early,
+        None => Answers::Delivered,
+    }
 }
 
 fn positive(section: &mut Section<'_>, key: &str, default: usize) -> usize {
@@ -154,6 +189,10 @@ impl Drain {
         (sender, Self(receiver))
     }
 
+    pub(super) fn has_begun(&self) -> bool {
+        *self.0.borrow()
+    }
+
     pub(super) async fn begun(&self) {
         let mut receiver = self.0.clone();
         if receiver.wait_for(|draining| *draining).await.is_err() {
@@ -181,6 +220,9 @@ pub struct Sending {
     drain: Drain,
     /// The largest message that the destination takes, as it said itself.
     limit: AtomicUsize,
+    /// Requests come from a queue that has answered for them: it counts what is in it,
+    /// and keeps what was not decided.
+    is_behind_queue: bool,
 }
 
 /// What a destination says of its limit is not believed below this.
@@ -195,8 +237,8 @@ struct Place<'a> {
     /// Whether a consumer has it.
     sending: bool,
     /// Why the spans that are left were not sent: a status' name, and whether a
-    /// retry is of no use.
-    failed: (&'static str, bool),
+    /// retry is of no use. `None` where somebody keeps them.
+    failed: Option<(&'static str, bool)>,
 }
 
 impl Place<'_> {
@@ -211,36 +253,44 @@ impl Drop for Place<'_> {
         if self.sending {
             self.metrics.in_flight.sub(1);
         }
-        if self.spans > 0 {
-            self.metrics.send_failed(self.spans, self.failed.0, self.failed.1);
+        if let (1.., Some((reason, is_permanent))) = (self.spans, self.failed) {
+            self.metrics.send_failed(self.spans, reason, is_permanent);
         }
+    }
+}
+
+fn queue_room(queue: &QueueSettings) -> Room {
+    let room = Room { at_once: 1, ..Room::default() };
+    match queue.sizer {
+        Sizer::Requests => Room { at_once: queue.consumers.min(queue.size), ..room },
+        Sizer::Items => Room { spans: queue.size, ..room },
+        Sizer::Bytes => Room { bytes: queue.size, ..room },
     }
 }
 
 impl Sending {
     pub fn new(id: Id, settings: SendingSettings, metrics: ExporterMetrics, drain: Drain) -> Self {
+        let is_behind_queue = settings.queued().is_some();
         let (size, consumers) = match &settings.queue {
             Some(queue) => (queue.size, queue.consumers),
             None => (Semaphore::MAX_PERMITS, Semaphore::MAX_PERMITS),
         };
-        if settings.queue.is_some() {
+        if settings.queue.is_some() && !is_behind_queue {
             metrics.queue_capacity.set(size as i64);
         }
         let (room, consumers) = (Arc::new(Semaphore::new(size)), Semaphore::new(consumers));
         let limit = AtomicUsize::new(usize::MAX);
-        Self { id, settings, room, consumers, metrics, drain, limit }
+        Self { id, settings, room, consumers, metrics, drain, limit, is_behind_queue }
     }
 
     /// What the queue takes at all. Where it counts what is in a request, parts of one
     /// batch that come together could find each other in their way.
     pub fn room(&self) -> Room {
         let Some(queue) = &self.settings.queue else { return Room::default() };
-        let room = Room { at_once: 1, ..Room::default() };
-        match queue.sizer {
-            Sizer::Requests => Room { at_once: queue.consumers.min(queue.size), ..room },
-            Sizer::Items => Room { spans: queue.size, ..room },
-            Sizer::Bytes => Room { bytes: queue.size, ..room },
+        if self.is_behind_queue {
+            return Room { at_once: queue.consumers, ..Room::default() };
         }
+        queue_room(queue)
     }
 
     /// Takes a place in the queue, then sends, again and again where that is of use.
@@ -248,6 +298,8 @@ impl Sending {
         parcel.held.at(&self.metrics.clerk);
         let sizer = self.settings.queue.as_ref().map_or(Sizer::Requests, |queue| queue.sizer);
         let size = match sizer {
+            // The queue counts it.
+            _ if self.is_behind_queue => 0,
             Sizer::Requests => 1,
             Sizer::Items => parcel.spans,
             Sizer::Bytes => parcel.message.len(),
@@ -255,7 +307,8 @@ impl Sending {
         let _room = self.enter(size, &mut parcel).await?;
         self.metrics.queue_size.add(size as i64);
         let (metrics, spans) = (&self.metrics, parcel.spans as u64);
-        let mut place = Place { metrics, spans, size: size as i64, sending: false, failed: ("Canceled", false) };
+        let failed = (!self.is_behind_queue).then_some(("Canceled", false));
+        let mut place = Place { metrics, spans, size: size as i64, sending: false, failed };
         let Ok(_consumer) = self.consumers.acquire().await else {
             return Err(ConsumeError::retryable("the collector is shutting down"));
         };
@@ -265,7 +318,8 @@ impl Sending {
         self.metrics.batch_bytes.record(parcel.message.len() as f64);
         let sent = self.deliver(parcel, to, &mut place).await;
         if let Err(error) = &sent {
-            place.failed = (error.reason(), !error.retryable);
+            let is_kept = self.is_behind_queue && error.is_undecided;
+            place.failed = (!is_kept).then_some((error.reason(), !error.retryable));
         }
         sent
     }
@@ -335,10 +389,9 @@ impl Sending {
 
     /// A parcel is given up: for good, or until its sender tries again.
     fn failed(&self, parcel: &mut Parcel, error: &ConsumeError) {
-        let why = if error.retryable { reason::RETRIES_EXHAUSTED } else { reason::PERMANENT_ERROR };
-        match error.code {
-            Some(_) => self.lost(parcel, &format!("{why}: {}", error.reason())),
-            None => self.lost(parcel, why),
+        // What a queue keeps, it accounts for.
+        if !self.is_behind_queue {
+            self.lost(parcel, &why(error));
         }
     }
 
@@ -351,7 +404,7 @@ impl Sending {
         size: usize,
         parcel: &mut Parcel,
     ) -> Result<Option<tokio::sync::SemaphorePermit<'_>>, ConsumeError> {
-        let Some(queue) = &self.settings.queue else { return Ok(None) };
+        let Some(queue) = self.settings.queue.as_ref().filter(|_| !self.is_behind_queue) else { return Ok(None) };
         let spans = parcel.spans;
         if size > queue.size {
             parcel.held.all_rejected(&self.metrics.clerk, reason::TOO_LARGE);
@@ -378,8 +431,23 @@ impl Sending {
 
     /// What every runbook looks for.
     fn rejected(&self, error: &ConsumeError, spans: usize) {
-        let (exporter, rejected_items) = (&self.id, spans);
-        tracing::error!(%exporter, %error, rejected_items, "Exporting failed. Rejecting data.");
+        let exporter = &self.id;
+        if self.is_behind_queue {
+            tracing::error!(%exporter, %error, dropped_items = spans, "Exporting failed. Dropping data.");
+        } else {
+            tracing::error!(%exporter, %error, rejected_items = spans, "Exporting failed. Rejecting data.");
+        }
+    }
+
+    /// What a failure is that no retry follows: with the senders gone and a queue that
+    /// keeps the spans, nothing is given up while the collector shuts down.
+    fn given_up(&self, mut failure: Failure, spans: usize) -> Failure {
+        if self.is_behind_queue && self.drain.has_begun() {
+            failure.error.is_undecided = true;
+        } else {
+            self.rejected(&failure.error, spans);
+        }
+        failure
     }
 
     /// Sends one request, with retries.
@@ -400,7 +468,7 @@ impl Sending {
             let error = &failure.error;
             self.metrics.status.ails(&error.message);
             let wait = match &self.settings.retry {
-                Some(retry) if error.retryable && failure.remedy == Remedy::Usual => {
+                Some(retry) if error.retryable && (failure.remedy == Remedy::Usual || self.is_behind_queue) => {
                     let spread = 1.0 + retry.randomization * (2.0 * fastrand::f64() - 1.0);
                     let wait = interval.mul_f64(spread).max(error.retry_after.unwrap_or_default());
                     interval = interval.mul_f64(retry.multiplier).min(retry.max);
@@ -409,10 +477,7 @@ impl Sending {
                 }
                 _ => None,
             };
-            let Some(wait) = wait else {
-                self.rejected(error, parcel.spans);
-                return Err(failure);
-            };
+            let Some(wait) = wait else { return Err(self.given_up(failure, parcel.spans)) };
             tracing::info!(
                 exporter = %self.id,
                 interval = ?wait,
@@ -421,12 +486,18 @@ impl Sending {
             );
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.drain.begun() => {
-                    self.rejected(error, parcel.spans);
-                    return Err(failure);
-                }
+                () = self.drain.begun() => return Err(self.given_up(failure, parcel.spans)),
             }
         }
+    }
+}
+
+/// Why the account has spans as rejected that were given up with this error.
+pub(super) fn why(error: &ConsumeError) -> std::borrow::Cow<'static, str> {
+    let why = if error.retryable { reason::RETRIES_EXHAUSTED } else { reason::PERMANENT_ERROR };
+    match error.code {
+        Some(_) => format!("{why}: {}", error.reason()).into(),
+        None => why.into(),
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod basic_auth;
 pub mod bearer_token;
+pub mod file_storage;
 pub mod headers_setter;
 pub mod health_check;
 mod health_grpc;
@@ -22,6 +23,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use crate::component::Delivery;
 use crate::config::{Problem, Section};
 use crate::telemetry::Metrics;
 use crate::transport::body::Ready;
@@ -44,6 +46,8 @@ pub struct PipelineOverview {
     pub receivers: Vec<String>,
     pub processors: Vec<String>,
     pub exporters: Vec<String>,
+    /// What the `Ok` of each exporter means that is no connector.
+    pub deliveries: Vec<(String, Delivery)>,
 }
 
 impl PipelineOverview {

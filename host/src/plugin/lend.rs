@@ -192,6 +192,10 @@ impl batch::Host for Guest {
         Ok(self.index("batch.link-span-rows")?.link_span_rows())
     }
 
+    fn duplicate_rows(&mut self, of: WitOwner) -> Result<Vec<u32>> {
+        Ok(self.index("batch.duplicate-rows")?.duplicate_rows(owner(of)))
+    }
+
     fn attribute_keys(&mut self, of: WitOwner) -> Result<Vec<String>> {
         Ok(self.index("batch.attribute-keys")?.attribute_keys(owner(of)))
     }

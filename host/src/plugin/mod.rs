@@ -170,6 +170,11 @@ pub struct Plugin {
 }
 
 impl Plugin {
+    /// Bytes of linear memory of the largest instance that is not in a call.
+    pub fn memory(&self) -> usize {
+        self.pool.memory()
+    }
+
     async fn run(&self, mut batch: Batch) -> Result<Batch, ConsumeError> {
         let incoming = batch.spans();
         if incoming == 0 {

@@ -203,6 +203,12 @@ impl Pool {
         }
     }
 
+    /// The linear memory of the idle instance that has most of it.
+    pub fn memory(&self) -> usize {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.iter().map(|instance| instance.store.data().limiter.grown).max().unwrap_or_default()
+    }
+
     fn take(&self) -> Option<Instance> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }

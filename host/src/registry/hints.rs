@@ -29,9 +29,7 @@ pub(super) fn of(kind: &str, name: &str) -> Option<&'static str> {
             "let the SDKs set resource attributes (`OTEL_RESOURCE_ATTRIBUTES`), or an OpenTelemetry Collector in front"
         }
         ("connector", "routing" | "failover" | "round_robin") => "use `forward`, or one exporter",
-        ("extension", "file_storage" | "db_storage" | "redis_storage") => {
-            "remove it and each `storage`: a sender gets its OK only when the destination has its spans"
-        }
+        ("extension", "db_storage" | "redis_storage") => "use `file_storage`",
         (
             "extension",
             "oidc" | "oauth2client" | "sigv4auth" | "asap" | "asapclient" | "azure_auth" | "googleclientauth",

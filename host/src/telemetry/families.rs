@@ -20,6 +20,8 @@ pub(super) struct Families {
     pub partial: Counters,
     pub queue_size: Family<Gauge>,
     pub queue_capacity: Family<Gauge>,
+    pub queue_disk_bytes: Family<Gauge>,
+    pub queue_damaged: Counters,
     pub in_flight_requests: Family<UpDown>,
     pub batch_size: Family<Histogram>,
     pub batch_bytes: Family<Histogram>,
@@ -101,6 +103,8 @@ impl Families {
             partial: counters("vespid_exporter_rejected_spans", "{span}", EXPORTER, "Spans the destination refused in a partial success"),
             queue_size: gauges("otelcol_exporter_queue_size", "{batch}", QUEUE, "What waits or is being sent, in units of the queue's sizer"),
             queue_capacity: gauges("otelcol_exporter_queue_capacity", "{batch}", QUEUE, "What the queue holds, in units of its sizer"),
+            queue_disk_bytes: gauges("vespid_exporter_queue_disk_bytes", "By", EXPORTER, "What the files of the queue take"),
+            queue_damaged: counters("vespid_exporter_queue_damaged_records", "{record}", EXPORTER, "Records of the queue that cannot be read any more"),
             in_flight_requests: Family::new(basic("otelcol_exporter_in_flight_requests", "{request}", QUEUE, "Requests being sent"), level),
             batch_size: Family::new(sizes(Level::Normal, batch, "{unit}", SIZES), level),
             batch_bytes: Family::new(sizes(Level::Detailed, batch_bytes, "By", BYTES), level),
@@ -118,7 +122,7 @@ impl Families {
     }
 
     pub fn gather(&self) -> Vec<Snapshot> {
-        let all: [&dyn Gather; 25] = [
+        let all: [&dyn Gather; 27] = [
             &self.accepted,
             &self.refused,
             &self.failed,
@@ -131,6 +135,8 @@ impl Families {
             &self.partial,
             &self.queue_size,
             &self.queue_capacity,
+            &self.queue_disk_bytes,
+            &self.queue_damaged,
             &self.in_flight_requests,
             &self.batch_size,
             &self.batch_bytes,

@@ -66,6 +66,24 @@ pub struct ExporterMetrics {
     pub clerk: Clerk,
 }
 
+/// The series of a queue that answers before the destination does.
+#[derive(Clone)]
+pub struct QueueMetrics {
+    /// In units of the queue's sizer.
+    pub size: Gauge,
+    pub capacity: Gauge,
+    /// Of a queue with a storage.
+    pub disk: Option<DiskMetrics>,
+}
+
+#[derive(Clone)]
+pub struct DiskMetrics {
+    /// What the queue's files take.
+    pub bytes: Gauge,
+    /// Records that cannot be read any more.
+    pub damaged: Counter,
+}
+
 /// Spans given up on after all retries, or at once where a retry is of no use.
 #[derive(Clone)]
 enum SendFailed {
@@ -169,6 +187,13 @@ impl Metrics {
             status: self.statuses.of(&format!("exporter:{id}")),
             clerk: Clerk::exporter(&self.ledger, id),
         }
+    }
+
+    pub fn queue(&self, id: &str, is_on_disk: bool) -> QueueMetrics {
+        let (of, typed) = (&self.families, [id, "traces"]);
+        let disk = || DiskMetrics { bytes: of.queue_disk_bytes.with(&[id]), damaged: of.queue_damaged.with(&[id]) };
+        let (size, capacity) = (of.queue_size.with(&typed), of.queue_capacity.with(&typed));
+        QueueMetrics { size, capacity, disk: is_on_disk.then(disk) }
     }
 
     pub fn processor(&self, id: &str) -> ProcessorMetrics {

@@ -19,7 +19,9 @@ pub use gate::LogGate;
 pub use guest::GuestMetrics;
 pub use instrument::{Counter, Distribution, Gauge, Histogram, Kind, Level, Point, Snapshot, Stopwatch, Value};
 pub use log::{LogError, LogOutput, LogSettings, Logging, Sampling, start_logging};
-pub use metrics::{BatchMetrics, ExporterMetrics, LimiterMetrics, Metrics, ProcessorMetrics, ReceiverMetrics};
+pub use metrics::{
+    BatchMetrics, ExporterMetrics, LimiterMetrics, Metrics, ProcessorMetrics, QueueMetrics, ReceiverMetrics,
+};
 pub use otlp::encode as encode_otlp;
 pub use prometheus::Exposition;
 pub use reloads::Reloads;

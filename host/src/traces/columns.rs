@@ -203,6 +203,12 @@ impl Index {
         }
     }
 
+    /// The rows that came with some key more than once.
+    pub fn duplicate_rows(&self, owner: Owner) -> Vec<u32> {
+        let duplicates = |entry| self.holder(owner, entry).is_some_and(|holder| holder.duplicates);
+        (0..).zip(self.live(owner)).filter(|&(_, entry)| duplicates(entry)).map(|(row, _)| row).collect()
+    }
+
     /// Every key that a row holds, each once, in the order of their first sight.
     pub fn attribute_keys(&self, owner: Owner) -> Vec<String> {
         let mut seen = vec![false; self.keys.entries.len()];

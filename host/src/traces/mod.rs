@@ -190,6 +190,11 @@ impl Parcel {
         walk::index(&self.message.bytes()).map(|walked| walked.index.live_ids()).unwrap_or_default()
     }
 
+    /// The traces of its spans, which it is walked for.
+    pub fn traces(&self) -> Traces {
+        walk::validate(&self.message.bytes()).map(|walked| Traces::of(&walked.marks)).unwrap_or_default()
+    }
+
     /// Cuts it into parts as [`split`] does, and its place in the account with it.
     /// None where it is one part, which it stays.
     pub fn split(&mut self, max_spans: usize, max_bytes: usize) -> Result<Option<Vec<Self>>, WireError> {

@@ -198,6 +198,12 @@ impl Batch {
         raw::transport()
     }
 
+    /// The rows that may hold some key more than once; no other row does. For
+    /// code that must see each value: columns of kinds tell only of the first.
+    pub fn duplicate_rows(&self, of: Owner) -> Vec<u32> {
+        raw::duplicate_rows(of)
+    }
+
     /// Every key that some row holds, each once.
     pub fn attribute_keys(&self, of: Owner) -> Vec<String> {
         raw::attribute_keys(of)

@@ -3,6 +3,7 @@
 //! the trap.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use crate::testing::{Edit, Metric, Traces};
 use crate::types::{LogLevel, Owner, Packed, Value};
@@ -207,6 +208,17 @@ pub(crate) mod batch {
 
     pub fn link_span_rows() -> Vec<u32> {
         span_rows(|span| span.links.len())
+    }
+
+    pub fn duplicate_rows(of: Owner) -> Vec<u32> {
+        with_traces(|traces| {
+            let twice = |attributes: &&crate::testing::Attributes| {
+                let keys: BTreeSet<&str> = attributes.0.iter().map(|(key, _)| key.as_str()).collect();
+                keys.len() < attributes.0.len()
+            };
+            let rows = (0..).zip(traces.attributes(of));
+            rows.filter(|(_, attributes)| twice(attributes)).map(|(row, _)| row).collect()
+        })
     }
 
     pub fn attribute_keys(of: Owner) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use vespid_plugin::{Batch, Edits, Owner, TextColumn, Texts, Value, ValueKind};
+use vespid_plugin::{Batch, Edits, KeyValue, Owner, TextColumn, Texts, Value, ValueKind};
 
 use crate::Redaction;
 use crate::databases::{SYSTEM_KEYS, System};
@@ -19,6 +19,9 @@ struct Cells {
     others: Vec<(u32, u32)>,
 }
 
+/// All that the rows hold that hold a key more than once.
+type Doubles = HashMap<u32, Vec<KeyValue>>;
+
 /// Whose statements are read how: the system of each row, and whether MySQL's
 /// rules held when it had its turn.
 struct Statements {
@@ -32,7 +35,8 @@ impl Redaction {
         keys.sort_unstable();
         let fates = self.keys.fates(&keys);
         let mut summary = Summary::new(self.summary, &keys, batch.row_count(of));
-        let (columns, texts) = self.gather(batch, of, &keys, &fates, &mut summary, edits);
+        let doubles = self.doubles(batch, of, &fates, &summary);
+        let (columns, texts) = self.gather(batch, of, &keys, &fates, &doubles, &mut summary, edits);
         let kept = self.values.allowed(&texts);
         let masked = self.values.masked(texts.clone());
         let statements = keys.iter().any(|key| self.databases.takes(key)).then(|| self.statements(batch, of, my_sql));
@@ -84,6 +88,16 @@ impl Redaction {
         system.and_then(|system| self.databases.attribute(key, &text, system, dialect)).unwrap_or(text)
     }
 
+    /// What the rows hold that hold a key twice, where kinds alone may not do.
+    fn doubles(&self, batch: &Batch, of: Owner, fates: &[Fate], summary: &Summary<'_>) -> Doubles {
+        let needed = !summary.is_silent()
+            || self.all_types
+            || fates.contains(&Fate::Masked)
+            || self.values.empty().masked.is_some();
+        let rows = if needed { batch.duplicate_rows(of) } else { Vec::new() };
+        rows.into_iter().map(|row| (row, batch.attributes(of, row))).collect()
+    }
+
     /// Removes what its key condemns, and gathers the values that have to be seen.
     fn gather(
         &self,
@@ -91,6 +105,7 @@ impl Redaction {
         of: Owner,
         keys: &[String],
         fates: &[Fate],
+        doubles: &Doubles,
         summary: &mut Summary<'_>,
         edits: &mut Edits,
     ) -> (Vec<Cells>, Texts) {
@@ -100,11 +115,11 @@ impl Redaction {
             match fate {
                 Fate::Ignored if summary.is_silent() => {}
                 Fate::Ignored => {
-                    each_held(batch, of, key).into_iter().for_each(|row| summary.note(Deed::Ignored, row, number));
+                    each_held(batch, of, key, doubles).into_iter().for_each(|row| summary.note(Deed::Ignored, row, number));
                 }
                 Fate::Removed if summary.is_silent() => edits.remove(of, &held(batch, of, key), key),
                 Fate::Removed => {
-                    let rows = each_held(batch, of, key);
+                    let rows = each_held(batch, of, key, doubles);
                     for &row in &rows {
                         summary.note(Deed::Redacted, row, number);
                         summary.note_change(row, key, None);
@@ -121,7 +136,7 @@ impl Redaction {
                         let each = column.rows().iter().zip(column.codes());
                         column_texts.extend(each.map(|(&row, &code)| (row, base + code)));
                     }
-                    let others = self.others(batch, of, key, fate, !summary.is_silent(), &mut texts);
+                    let others = self.others(batch, of, (key, fate), doubles, !summary.is_silent(), &mut texts);
                     if !(column_texts.is_empty() && others.is_empty()) {
                         columns.push(Cells { key: number, fate, texts: column_texts, others });
                     }
@@ -167,8 +182,8 @@ impl Redaction {
         &self,
         batch: &Batch,
         of: Owner,
-        key: &str,
-        fate: Fate,
+        (key, fate): (&str, Fate),
+        doubles: &Doubles,
         tells: bool,
         texts: &mut Texts,
     ) -> Vec<(u32, u32)> {
@@ -178,23 +193,31 @@ impl Redaction {
             return Vec::new();
         }
         let kinds = batch.attribute_kinds(of, key);
+        let kinds = (0..).zip(kinds).filter(|(row, _)| doubles.is_empty() || !doubles.contains_key(row));
         let is_other = |(row, kind): (u32, Option<ValueKind>)| Some((row, kind.filter(|&kind| kind != ValueKind::Text)?));
-        let others = (0..).zip(kinds).filter_map(is_other);
+        let others = kinds.filter_map(is_other);
+        let doubled = doubles.iter().flat_map(|(&row, held)| held.iter().map(move |held| (row, held)));
+        let doubled = doubled.filter(|(_, held)| held.key == key && held.value.kind() != ValueKind::Text);
         if !self.all_types {
             let mut number = None;
-            return others.map(|(row, _)| (row, *number.get_or_insert_with(|| texts.push("")))).collect();
+            let rows = others.map(|(row, _)| row).chain(doubled.map(|(row, _)| row));
+            return rows.map(|row| (row, *number.get_or_insert_with(|| texts.push("")))).collect();
         }
         let ints = batch.int_attribute(of, key);
         let doubles = batch.double_attribute(of, key);
-        let value = |(row, kind)| {
+        let mut cells = Vec::new();
+        for (row, kind) in others {
             let value = match kind {
                 ValueKind::Int => ints.get(row).map(Value::Int),
                 ValueKind::Double => doubles.get(row).map(Value::Double),
                 _ => batch.attribute(of, row, key),
             };
-            Some((row, texts.push(&shared::text::of(&value?))))
-        };
-        others.filter_map(value).collect()
+            if let Some(value) = value {
+                cells.push((row, texts.push(&shared::text::of(&value))));
+            }
+        }
+        cells.extend(doubled.map(|(row, held)| (row, texts.push(&shared::text::of(&held.value)))));
+        cells
     }
 
     fn statements(&self, batch: &Batch, of: Owner, my_sql: &[bool]) -> Statements {
@@ -234,16 +257,13 @@ fn held(batch: &Batch, of: Owner, key: &str) -> Vec<u32> {
     (0..).zip(kinds).filter_map(|(row, kind)| kind.map(|_| row)).collect()
 }
 
-/// The same, but a row as often as it holds the key. (A second one of bytes, an
-/// array, a map or nothing is not seen.)
-fn each_held(batch: &Batch, of: Owner, key: &str) -> Vec<u32> {
-    let kinds = batch.attribute_kinds(of, key);
-    let nested = |kind: &Option<ValueKind>| matches!(kind, Some(ValueKind::Bytes | ValueKind::Json));
-    let mut rows: Vec<u32> = (0..).zip(kinds).filter(|(_, kind)| nested(kind)).map(|(row, _)| row).collect();
-    rows.extend_from_slice(batch.text_attribute(of, key).rows());
-    rows.extend_from_slice(batch.int_attribute(of, key).rows());
-    rows.extend_from_slice(batch.double_attribute(of, key).rows());
-    rows.extend_from_slice(batch.boolean_attribute(of, key).rows());
+/// The same, but a row as often as it holds the key.
+fn each_held(batch: &Batch, of: Owner, key: &str, doubles: &Doubles) -> Vec<u32> {
+    let mut rows = held(batch, of, key);
+    for (&row, held) in doubles {
+        let times = held.iter().filter(|held| held.key == key).count();
+        rows.extend(std::iter::repeat_n(row, times.saturating_sub(1)));
+    }
     rows
 }
 

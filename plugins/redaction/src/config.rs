@@ -45,7 +45,7 @@ pub struct Config {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping")]
 pub struct UrlSanitizer {
     #[serde(deserialize_with = "or_default")]
     pub enabled: bool,
@@ -56,7 +56,7 @@ pub struct UrlSanitizer {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping")]
 pub struct DbSanitizer {
     /// On unless `false` is written.
     pub sanitize_span_name: Option<bool>,
@@ -87,7 +87,7 @@ impl DbSanitizer {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping")]
 pub struct Database {
     #[serde(deserialize_with = "or_default")]
     pub enabled: bool,

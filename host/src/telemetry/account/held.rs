@@ -62,6 +62,11 @@ impl Held {
         &self.traces
     }
 
+    /// It was not known before which traces they are of.
+    pub fn are_of(&mut self, traces: Traces) {
+        self.traces = traces;
+    }
+
     /// These spans come in, beside some that are rejected at once for their ids.
     pub fn received(&mut self, clerk: &Clerk, invalid: &[SpanIds]) {
         let (ledger, mut book) = (&clerk.ledger, clerk.ledger.book());

@@ -34,7 +34,13 @@ pub mod reason {
     /// The destination took the request and refused some of its spans.
     pub const PARTIAL_SUCCESS: &str = "partial_success";
     pub const PERMANENT_ERROR: &str = "permanent_error";
+    /// A record of a queue on the disk cannot be read any more.
+    pub const DAMAGED: &str = "damaged";
+    /// A queue on the disk could not be written.
+    pub const NOT_STORED: &str = "not_stored";
     pub const QUEUE_FULL: &str = "queue_full";
+    /// The destination has had them from an earlier try of the same request.
+    pub const REPEATED: &str = "repeated";
     /// The destination did not take the request in all the time that there was.
     pub const RETRIES_EXHAUSTED: &str = "retries_exhausted";
     pub const TOO_LARGE: &str = "too_large";

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `loop` | never returns |
 //! | `allocate` | grows its memory until that is refused, then traps |
+//! | `leak` | keeps 1 MiB more, and returns |
 //! | `trap` | executes `unreachable` |
 //! | `panic` | panics with a message |
 //! | `error` | returns the rejection `no, thanks` |
@@ -77,6 +78,7 @@ struct Config {
 enum Mode {
     Loop,
     Allocate,
+    Leak,
     Trap,
     Panic,
     Error,
@@ -157,6 +159,7 @@ fn misbehave(mode: Mode) -> Result<(), String> {
     match mode {
         Mode::Loop => spin(),
         Mode::Allocate => allocate(),
+        Mode::Leak => std::mem::forget(black_box(vec![1u8; 1 << 20])),
         Mode::Trap => trap(),
         Mode::Panic => panic!("the hostile guest panics"),
         Mode::Error => return Err("no, thanks".to_owned()),

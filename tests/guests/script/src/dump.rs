@@ -92,6 +92,7 @@ fn owner(of: Owner, find: &str, patterns: &[u32]) -> Json {
         .collect();
     json!({
         "rows": rows,
+        "duplicate_rows": batch::duplicate_rows(of),
         "keys": keys,
         "text_columns": by_key(batch::text_columns(of), text_column),
         "text_columns_packed": by_key(batch::text_columns_packed(of), packed_column),

@@ -1,0 +1,394 @@
+//! Where requests of a queue wait: in memory or, with a storage, on the disk. A shelf
+//! belongs to the process and not to an exporter, so that the exporters of an old and
+//! a new graph share it: what the one has not sent, the other one does.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::Notify;
+
+use super::{Limit, record};
+use crate::storage::{Log, StorageError, Stored};
+use crate::telemetry::{Clerk, Held, QueueMetrics, Traces};
+use crate::traces::Parcel;
+
+use super::super::sending::Sizer;
+
+/// What tells a queue from all others: a folder, or the exporter's id for one in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    Memory(String),
+    Folder(PathBuf),
+}
+
+/// The shelves that somebody uses.
+static SHELVES: LazyLock<Mutex<HashMap<Key, Weak<Shelf>>>> = LazyLock::new(Mutex::default);
+
+/// Requests that were just stored are kept at hand for consumers that keep up, so that
+/// these need not read them again: so many, of so many bytes.
+const WARM_REQUESTS: usize = 64;
+const WARM_BYTES: usize = 8 << 20;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    requests: usize,
+    items: usize,
+    bytes: usize,
+}
+
+impl Size {
+    fn of(parcel: &Parcel) -> Self {
+        Self { requests: 1, items: parcel.spans, bytes: parcel.message.len() }
+    }
+
+    fn by(&self, sizer: Sizer) -> usize {
+        match sizer {
+            Sizer::Requests => self.requests,
+            Sizer::Items => self.items,
+            Sizer::Bytes => self.bytes,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.items += other.items;
+        self.bytes += other.bytes;
+    }
+
+    fn sub(&mut self, other: Self) {
+        self.requests = self.requests.saturating_sub(other.requests);
+        self.items = self.items.saturating_sub(other.items);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+    }
+}
+
+struct Entry {
+    size: Size,
+    stored: Option<Stored>,
+    /// Always there in a queue in memory.
+    parcel: Option<Parcel>,
+    /// Its spans in the account, from when it is put in to when it is settled.
+    held: Held,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: BTreeMap<u64, Entry>,
+    /// What waits, is being sent, or is being written.
+    held: Size,
+    warm: Size,
+    /// The last number of a request in memory.
+    last: u64,
+    /// Whose metrics show the queue, and what they count.
+    shown: Option<(QueueMetrics, Sizer)>,
+    /// The number of the exporter that takes from it.
+    user: u64,
+}
+
+impl State {
+    fn show(&self) {
+        if let Some((metrics, sizer)) = &self.shown {
+            metrics.size.set(self.held.by(*sizer) as i64);
+        }
+    }
+}
+
+pub(super) struct Shelf {
+    key: Key,
+    log: Option<Log>,
+    state: Mutex<State>,
+    /// Something waits.
+    arrived: Notify,
+    /// Something has left.
+    left: Notify,
+}
+
+impl Shelf {
+    /// The shelf under this key, whose requests the clerk counts; `open` makes it where there is none, and blocks.
+    pub fn find(
+        key: Key,
+        clerk: &Clerk,
+        open: impl FnOnce() -> Result<(Option<Log>, Vec<Stored>), StorageError>,
+    ) -> Result<Arc<Self>, StorageError> {
+        // One is opened at a time: two would be in each other's way.
+        let mut shelves = SHELVES.lock().unwrap_or_else(PoisonError::into_inner);
+        shelves.retain(|_, shelf| shelf.strong_count() > 0);
+        if let Some(shelf) = shelves.get(&key).and_then(Weak::upgrade) {
+            return Ok(shelf);
+        }
+        let (log, stored) = open()?;
+        let mut state = State::default();
+        for stored in stored {
+            let size = Size { requests: 1, items: stored.items as usize, bytes: stored.weight as usize };
+            state.held.add(size);
+            let mut held = Held::of(size.items, Traces::default());
+            held.recovered(clerk);
+            state.waiting.insert(stored.sequence, Entry { size, stored: Some(stored), parcel: None, held });
+        }
+        let (arrived, left) = (Notify::new(), Notify::new());
+        let shelf = Arc::new(Self { key: key.clone(), log, state: Mutex::new(state), arrived, left });
+        shelves.insert(key, Arc::downgrade(&shelf));
+        Ok(shelf)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An exporter takes from it from now on, and its metrics show it.
+    pub fn join(self: &Arc<Self>, metrics: QueueMetrics, limit: Limit) -> Arc<User> {
+        let mut state = self.state();
+        state.user += 1;
+        let number = state.user;
+        metrics.capacity.set(limit.size as i64);
+        state.shown = Some((metrics, limit.sizer));
+        state.show();
+        drop(state);
+        self.show_bytes();
+        // The one before hears that it is superseded.
+        self.arrived.notify_waiters();
+        Arc::new(User { shelf: Arc::clone(self), number })
+    }
+
+    fn show_bytes(&self) {
+        if let (Some(log), Some((metrics, _))) = (&self.log, &self.state().shown) {
+            if let Some(disk) = &metrics.disk {
+                disk.bytes.set(i64::try_from(log.bytes()).unwrap_or(i64::MAX));
+            }
+        }
+    }
+
+    /// Wakes one that waits for an arrival.
+    pub fn wake(&self) {
+        self.arrived.notify_one();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.state().held.requests == 0
+    }
+
+    /// Requests and spans in it.
+    pub fn held(&self) -> (usize, usize) {
+        let held = self.state().held;
+        (held.requests, held.items)
+    }
+
+    /// Where it is on the disk.
+    pub fn folder(&self) -> Option<&std::path::Path> {
+        self.log.as_ref().map(Log::folder)
+    }
+
+    /// Keeps room for a request; `None` where there is none. A request that is larger
+    /// than the whole queue never finds any.
+    fn try_reserve(self: &Arc<Self>, size: Size, limit: Limit) -> Option<Reserved> {
+        let mut state = self.state();
+        if state.held.by(limit.sizer).saturating_add(size.by(limit.sizer)) > limit.size {
+            return None;
+        }
+        state.held.add(size);
+        state.show();
+        Some(Reserved { shelf: Arc::clone(self), size, is_used: false })
+    }
+
+    /// Keeps room for a request, and waits for it if that is wanted.
+    pub async fn reserve(self: &Arc<Self>, parcel: &Parcel, limit: Limit, waits: bool) -> Option<Reserved> {
+        let size = Size::of(parcel);
+        loop {
+            // Asked for before looking, so that nothing that leaves in between is missed.
+            let left = self.left.notified();
+            tokio::pin!(left);
+            left.as_mut().enable();
+            let reserved = self.try_reserve(size, limit);
+            if reserved.is_some() || !waits || size.by(limit.sizer) > limit.size {
+                return reserved;
+            }
+            left.await;
+        }
+    }
+
+    /// Takes what has waited longest.
+    pub fn take(self: &Arc<Self>) -> Option<Taken> {
+        let mut state = self.state();
+        let (number, entry) = state.waiting.pop_first()?;
+        if entry.stored.is_some() && entry.parcel.is_some() {
+            state.warm.sub(entry.size);
+        }
+        Some(Taken { shelf: Arc::clone(self), number, entry: Some(entry) })
+    }
+
+    /// Waits for something that waits; may wake for nothing.
+    pub async fn arrival(&self) {
+        self.arrived.notified().await;
+    }
+
+    fn put(&self, number: u64, mut entry: Entry) {
+        let mut state = self.state();
+        if entry.stored.is_some() && entry.parcel.is_some() {
+            let is_cold = state.warm.requests >= WARM_REQUESTS || state.warm.bytes + entry.size.bytes > WARM_BYTES;
+            if is_cold {
+                entry.parcel = None;
+            } else {
+                state.warm.add(entry.size);
+            }
+        }
+        state.waiting.insert(number, entry);
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    fn release(&self, size: Size) {
+        let mut state = self.state();
+        state.held.sub(size);
+        state.show();
+        drop(state);
+        self.left.notify_waiters();
+        self.show_bytes();
+    }
+
+    /// Waits until the disk knows what was settled.
+    pub async fn flush(&self) {
+        if let Some(log) = &self.log {
+            log.flush().await;
+            self.show_bytes();
+        }
+    }
+}
+
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        let mut shelves = SHELVES.lock().unwrap_or_else(PoisonError::into_inner);
+        if shelves.get(&self.key).is_some_and(|known| known.strong_count() == 0) {
+            shelves.remove(&self.key);
+        }
+    }
+}
+
+/// An exporter that takes from a shelf, as long as no later one does.
+pub(super) struct User {
+    pub shelf: Arc<Shelf>,
+    number: u64,
+}
+
+impl User {
+    pub fn is_superseded(&self) -> bool {
+        self.shelf.state().user != self.number
+    }
+}
+
+/// Room for a request.
+pub(super) struct Reserved {
+    shelf: Arc<Shelf>,
+    size: Size,
+    is_used: bool,
+}
+
+impl Reserved {
+    /// Puts the request in; it is in when this answers.
+    pub async fn fill(mut self, parcel: &mut Parcel) -> Result<(), StorageError> {
+        let shelf = Arc::clone(&self.shelf);
+        let (number, stored) = match &shelf.log {
+            None => {
+                let mut state = shelf.state();
+                state.last += 1;
+                (state.last, None)
+            }
+            Some(log) => {
+                let items = u32::try_from(parcel.spans).unwrap_or(u32::MAX);
+                let weight = u32::try_from(parcel.message.len()).unwrap_or(u32::MAX);
+                let written = log.append(record::encode(parcel), items, weight).await?;
+                let stored = written.keep().ok_or(StorageError::Closed)?;
+                (stored.sequence, Some(stored))
+            }
+        };
+        self.is_used = true;
+        let held = std::mem::take(&mut parcel.held);
+        shelf.put(number, Entry { size: self.size, stored, parcel: Some(parcel.clone()), held });
+        shelf.show_bytes();
+        Ok(())
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if !self.is_used {
+            self.shelf.release(self.size);
+        }
+    }
+}
+
+/// A request that is being sent. Dropped without `settle` it waits again.
+pub(super) struct Taken {
+    shelf: Arc<Shelf>,
+    number: u64,
+    entry: Option<Entry>,
+}
+
+impl Taken {
+    pub fn spans(&self) -> usize {
+        self.entry.as_ref().map_or(0, |entry| entry.size.items)
+    }
+
+    pub fn size(&self, sizer: Sizer) -> usize {
+        self.entry.as_ref().map_or(0, |entry| entry.size.by(sizer))
+    }
+
+    /// The request, read from the disk if need be. It is in the account here.
+    pub async fn parcel(&mut self) -> Result<Parcel, StorageError> {
+        let Some(entry) = &mut self.entry else { return Err(StorageError::Closed) };
+        if let Some(parcel) = &entry.parcel {
+            let parcel = parcel.clone();
+            if entry.stored.is_some() {
+                // From here on the exporter has it; a second try reads it again.
+                entry.parcel = None;
+            }
+            return Ok(parcel);
+        }
+        let (Some(log), Some(stored)) = (&self.shelf.log, entry.stored) else { return Err(StorageError::Closed) };
+        let record = log.read(stored).await?;
+        let parcel = record::decode(&record).ok_or_else(|| StorageError::Damaged {
+            path: log.folder().to_owned(),
+            cause: "it is none of this version's records".to_owned(),
+        })?;
+        if entry.held.traces().marks().is_empty() {
+            entry.held.are_of(parcel.traces());
+        }
+        Ok(parcel)
+    }
+
+    /// The request's spans in the account.
+    pub fn held(&mut self) -> Option<&mut Held> {
+        self.entry.as_mut().map(|entry| &mut entry.held)
+    }
+
+    /// The request is done with.
+    pub fn settle(mut self) {
+        self.end(|log, stored| log.settle(stored));
+    }
+
+    /// The request cannot be read, and never will.
+    pub fn set_aside(mut self) {
+        self.end(|log, stored| log.set_aside(stored));
+    }
+
+    fn end(&mut self, tell: impl FnOnce(&Log, Stored)) {
+        let Some(entry) = self.entry.take() else { return };
+        if let (Some(log), Some(stored)) = (&self.shelf.log, entry.stored) {
+            tell(log, stored);
+        }
+        self.shelf.release(entry.size);
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            self.shelf.put(self.number, entry);
+        }
+    }
+}
+
+/// What a request takes of a queue.
+pub(super) fn size_by(parcel: &Parcel, sizer: Sizer) -> usize {
+    Size::of(parcel).by(sizer)
+}
