@@ -36,6 +36,13 @@ const FAMILIES: &[(&str, &str, &str)] = &[
     ("target_info", "target_info", "gauge"),
     ("vespid_account_in_flight_spans", "vespid_account_in_flight_spans", "gauge"),
     ("vespid_account_spans", "vespid_account_spans_total", "counter"),
+    (
+        "vespid_config_last_reload_success_timestamp_seconds",
+        "vespid_config_last_reload_success_timestamp_seconds",
+        "gauge",
+    ),
+    ("vespid_config_last_reload_successful", "vespid_config_last_reload_successful", "gauge"),
+    ("vespid_config_reloads", "vespid_config_reloads_total", "counter"),
     ("vespid_exporter_rejected_spans", "vespid_exporter_rejected_spans_total", "counter"),
     ("vespid_plugin_calls", "vespid_plugin_calls_total", "counter"),
     ("vespid_plugin_instances_recycled", "vespid_plugin_instances_recycled_total", "counter"),
