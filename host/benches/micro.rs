@@ -139,7 +139,7 @@ fn plugins(criterion: &mut Criterion) {
 }
 
 /// What the account takes of a batch on its way: in and out, and once more for each
-/// further destination. `traces` is 512 spans of as many traces, each remembered.
+/// further destination. `batch-traces` is 512 spans of as many traces, each remembered.
 fn account(criterion: &mut Criterion) {
     let metrics = Metrics::default();
     let (receiver, exporter) = (metrics.receiver("otlp", "grpc").clerk, metrics.exporter("otlp").clerk);
@@ -155,6 +155,20 @@ fn account(criterion: &mut Criterion) {
             });
         });
     }
+    // What the walk does for it: with every span of another trace, which is the worst.
+    let ids: Vec<[u8; 16]> = marks.iter().map(|mark| (u128::from(*mark) << 64 | 1).to_be_bytes()).collect();
+    group.bench_function("marks", |bencher| {
+        bencher.iter(|| {
+            let mut marks: Vec<u64> = vec![];
+            for id in black_box(&ids) {
+                let mark = Traces::mark(*id);
+                if marks.last() != Some(&mark) {
+                    marks.push(mark);
+                }
+            }
+            Traces::of(&marks)
+        });
+    });
     let mut held = Held::of(512, Traces::of(&marks));
     held.received(&receiver, &[]);
     group.bench_function("copy", |bencher| bencher.iter(|| held.clone().sent(&exporter, 512)));

@@ -5,7 +5,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::support::account::Account;
+use crate::support::account::{Account, check_last_words};
 use crate::support::config::with;
 use crate::support::proto::framed;
 use crate::support::send::Call;
@@ -22,6 +22,26 @@ fn without_retries(sink: &Sink) -> Value {
     with(to(sink), [("retry_on_failure", json!({"enabled": false}))])
 }
 
+/// An account with one span more or less than came.
+fn unbalanced() -> Value {
+    json!({
+        "balances": true, "received": 3, "copied": 1, "recovered": 0, "sent": 2, "dropped": 0, "rejected": 1,
+        "in_flight": 0, "lines": [],
+    })
+}
+
+#[test]
+#[should_panic(expected = "the account does not balance")]
+fn an_account_that_lacks_a_span_fails_its_test() {
+    Account(unbalanced()).check();
+}
+
+#[test]
+#[should_panic(expected = "the last account does not balance")]
+fn so_do_last_words_that_lack_one() {
+    check_last_words(&format!("info\tThe account of all spans\t{}", unbalanced()));
+}
+
 #[test]
 fn spans_are_in_flight_until_the_destination_has_them() {
     let sink = Sink::start();
@@ -33,6 +53,8 @@ fn spans_are_in_flight_until_the_destination_has_them() {
     assert_eq!((account.of("received", "receiver:otlp", None), account.sum("in_flight")), (3, 3));
     assert_eq!(account.sum("sent"), 0);
     assert_eq!(account.0["pipelines"][0]["id"], "traces");
+    let delivery = json!([{"exporter": "otlp", "ok_when": "delivered"}]);
+    assert_eq!(account.0["pipelines"][0]["delivery"], delivery);
     sink.release();
     pending.answer().expect_ok();
     let account = settled(&collector);

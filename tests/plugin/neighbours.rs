@@ -43,6 +43,7 @@ fn load(collector: &Collector, line: u8, receiver: &str) {
             scope.spawn(move || {
                 for number in 0..BATCHES {
                     let message = framed(&batch(line, sender, number).encode_to_vec());
+                    collector.offer(usize::from(SPANS));
                     Call::grpc(address).call(message).expect_ok();
                 }
             });

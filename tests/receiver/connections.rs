@@ -48,7 +48,10 @@ fn a_socket_in_use_is_left_alone() {
         .exporter("debug", json!({}))
         .set("receivers.otlp.protocols.grpc", json!({"transport": "unix", "endpoint": path}))
         .refused();
-    assert!(log.contains("receivers.otlp: `") && log.contains("Address already in use"), "{log}");
+    assert!(
+        log.contains("receivers.otlp.protocols.grpc.endpoint: `") && log.contains("Address already in use"),
+        "{log}"
+    );
     assert!(path.exists());
 }
 

@@ -40,7 +40,7 @@ impl Account {
 
     /// Every span is one thing, and the sums are those of the lines.
     #[track_caller]
-    fn check(&self) {
+    pub fn check(&self) {
         let sum = |names: &[&str]| names.iter().map(|name| self.sum(name)).sum::<u64>();
         assert_eq!(sum(&CAME), sum(&WENT), "the account does not balance: {:#}", self.0);
         assert_eq!(self.0["balances"], true, "{:#}", self.0);

@@ -227,9 +227,7 @@ impl Collector {
     #[track_caller]
     pub fn start(mut setup: Setup) -> Self {
         let tells_account = !setup.without_account;
-        if tells_account {
-            setup.add_account();
-        }
+        setup.add_account();
         let mut collector = Self { process: Self::spawn(setup), offered: AtomicU64::new(0) };
         collector.process.wait_for_log("Everything is ready");
         if tells_account {

@@ -160,7 +160,8 @@ impl Setup {
         self
     }
 
-    /// Leaves the config's extensions alone: for tests of what they are.
+    /// Leaves the config's extensions alone: for tests of what they are, and of collectors
+    /// that cannot answer at their end.
     pub fn without_account(mut self) -> Self {
         self.without_account = true;
         self
@@ -194,6 +195,7 @@ impl Setup {
     /// The config's text: JSON, which is YAML.
     pub fn text(mut self) -> String {
         self.finish();
+        self.add_account();
         self.to_text()
     }
 
@@ -208,6 +210,9 @@ impl Setup {
 
     /// Adds the pages of the account, behind all other extensions.
     pub(super) fn add_account(&mut self) {
+        if self.without_account {
+            return;
+        }
         self.section("extensions").insert(ACCOUNT.to_owned(), json!({"endpoint": "127.0.0.1:0"}));
         let listed = self.section("service").entry("extensions").or_insert_with(|| json!([]));
         listed.as_array_mut().expect("extensions are a list").push(json!(ACCOUNT));

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::zpages::escape;
 use super::{Overview, query};
+use crate::component::Delivery;
 use crate::telemetry::{Finding, Ledger, State, Why};
 
 /// A page shows no more of the spans that one decision was about; JSON has them all.
@@ -37,11 +38,24 @@ pub(super) fn account_json(overview: &Overview) -> Value {
         told
     });
     told.insert("lines".to_owned(), lines.collect());
-    let pipelines = overview.pipelines.iter().map(
-        |it| json!({"id": it.id, "receivers": it.receivers, "processors": it.processors, "exporters": it.exporters}),
-    );
+    let pipelines = overview.pipelines.iter().map(|it| {
+        let delivery: Value = it.deliveries.iter().map(|(exporter, mode)| delivery_json(exporter, mode)).collect();
+        json!({
+            "id": it.id, "receivers": it.receivers, "processors": it.processors, "exporters": it.exporters,
+            "delivery": delivery,
+        })
+    });
     told.insert("pipelines".to_owned(), pipelines.collect());
     told.into()
+}
+
+/// When a sender gets its OK, as far as one exporter decides it.
+fn delivery_json(exporter: &str, delivery: &Delivery) -> Value {
+    match delivery {
+        Delivery::Delivered => json!({"exporter": exporter, "ok_when": "delivered"}),
+        Delivery::Synced(storage) => json!({"exporter": exporter, "ok_when": "synced", "storage": storage}),
+        Delivery::Early => json!({"exporter": exporter, "ok_when": "queued"}),
+    }
 }
 
 pub(super) fn account_page(ledger: &Ledger) -> String {
@@ -157,6 +171,15 @@ mod tests {
             assert_eq!(parse_trace_id(text), None, "{text}");
         }
         assert_eq!(parse_trace_id(&"f".repeat(33)), None);
+    }
+
+    #[test]
+    fn the_account_tells_when_senders_get_their_ok() {
+        let told = |delivery| delivery_json("otlp", &delivery);
+        assert_eq!(told(Delivery::Delivered), json!({"exporter": "otlp", "ok_when": "delivered"}));
+        let synced = json!({"exporter": "otlp", "ok_when": "synced", "storage": "file_storage"});
+        assert_eq!(told(Delivery::Synced("file_storage".into())), synced);
+        assert_eq!(told(Delivery::Early)["ok_when"], "queued");
     }
 
     #[test]
