@@ -300,7 +300,11 @@ impl Collector {
     }
 
     /// Writes another config, of which the process is not told.
-    pub fn rewrite(&self, setup: Setup) {
+    pub fn rewrite(&self, mut setup: Setup) {
+        // The pages that tell the account stay.
+        if self.process.account.is_some() {
+            setup.add_account();
+        }
         std::fs::write(self.process.config(), setup.text()).unwrap();
     }
 

@@ -12,6 +12,7 @@ use super::{Limit, record};
 use crate::storage::{Log, StorageError, Stored};
 use crate::telemetry::{Clerk, Held, QueueMetrics, Traces};
 use crate::traces::Parcel;
+use crate::transport::budget::memory_limit;
 
 use super::super::sending::Sizer;
 
@@ -97,6 +98,9 @@ impl State {
 pub(super) struct Shelf {
     key: Key,
     log: Option<Log>,
+    /// What a queue in memory holds at most, whatever its settings say: their senders have
+    /// their answers, so that no request under way stands for these bytes.
+    most_bytes: usize,
     state: Mutex<State>,
     /// Something waits.
     arrived: Notify,
@@ -127,7 +131,8 @@ impl Shelf {
             state.waiting.insert(stored.sequence, Entry { size, stored: Some(stored), parcel: None, held });
         }
         let (arrived, left) = (Notify::new(), Notify::new());
-        let shelf = Arc::new(Self { key: key.clone(), log, state: Mutex::new(state), arrived, left });
+        let most_bytes = usize::try_from(memory_limit() / 5).unwrap_or(usize::MAX);
+        let shelf = Arc::new(Self { key: key.clone(), log, most_bytes, state: Mutex::new(state), arrived, left });
         shelves.insert(key, Arc::downgrade(&shelf));
         Ok(shelf)
     }
@@ -183,7 +188,8 @@ impl Shelf {
     /// than the whole queue never finds any.
     fn try_reserve(self: &Arc<Self>, size: Size, limit: Limit) -> Option<Reserved> {
         let mut state = self.state();
-        if state.held.by(limit.sizer).saturating_add(size.by(limit.sizer)) > limit.size {
+        let is_full = state.held.by(limit.sizer).saturating_add(size.by(limit.sizer)) > limit.size;
+        if is_full || (self.log.is_none() && state.held.bytes.saturating_add(size.bytes) > self.most_bytes) {
             return None;
         }
         state.held.add(size);
