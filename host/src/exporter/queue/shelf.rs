@@ -157,10 +157,9 @@ impl Shelf {
     }
 
     fn show_bytes(&self) {
-        if let (Some(log), Some((metrics, _))) = (&self.log, &self.state().shown) {
-            if let Some(disk) = &metrics.disk {
-                disk.bytes.set(i64::try_from(log.bytes()).unwrap_or(i64::MAX));
-            }
+        let Some(log) = &self.log else { return };
+        if let Some((QueueMetrics { disk: Some(disk), .. }, _)) = &self.state().shown {
+            disk.bytes.set(i64::try_from(log.bytes()).unwrap_or(i64::MAX));
         }
     }
 
