@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::{Limit, record};
@@ -14,6 +15,7 @@ use crate::telemetry::{Clerk, Held, QueueMetrics, Traces};
 use crate::traces::Parcel;
 use crate::transport::budget::memory_limit;
 
+use super::super::LARGE;
 use super::super::sending::Sizer;
 
 /// What tells a queue from all others: a folder, or the exporter's id for one in memory.
@@ -301,7 +303,7 @@ impl Reserved {
             Some(log) => {
                 let items = u32::try_from(parcel.spans).unwrap_or(u32::MAX);
                 let weight = u32::try_from(parcel.message.len()).unwrap_or(u32::MAX);
-                let written = log.append(record::encode(parcel), items, weight).await?;
+                let written = log.append(encode(parcel).await?, items, weight).await?;
                 let stored = written.keep().ok_or(StorageError::Closed)?;
                 (stored.sequence, Some(stored))
             }
@@ -396,4 +398,15 @@ impl Drop for Taken {
 /// What a request takes of a queue.
 pub(super) fn size_by(parcel: &Parcel, sizer: Sizer) -> usize {
     Size::of(parcel).by(sizer)
+}
+
+/// A request's record. Packing a large one takes a worker too long.
+async fn encode(parcel: &Parcel) -> Result<Vec<Bytes>, StorageError> {
+    if parcel.message.len() <= LARGE {
+        return Ok(record::encode(parcel));
+    }
+    let (message, spans, context) = (parcel.message.clone(), parcel.spans, Arc::clone(&parcel.context));
+    let bare = Parcel { message, spans, context, held: Held::default() };
+    let encoded = tokio::task::spawn_blocking(move || record::encode(&bare)).await;
+    encoded.map_err(|_| StorageError::Closed)
 }
