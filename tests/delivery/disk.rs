@@ -101,10 +101,11 @@ fn a_damaged_file_of_what_is_settled_makes_it_send_twice_and_never_not_at_all() 
     collector.stop();
 }
 
-/// A request of about so many bytes.
+/// A request of about so many bytes, which do not become fewer on the disk.
 fn large(bytes: usize) -> Request {
     let mut span = span("large");
-    span.attributes = vec![text("filler", &"x".repeat(bytes))];
+    let filler: String = std::iter::repeat_with(fastrand::alphanumeric).take(bytes).collect();
+    span.attributes = vec![text("filler", &filler)];
     request(vec![span])
 }
 

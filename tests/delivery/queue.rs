@@ -321,3 +321,56 @@ fn what_a_queue_holds_goes_to_the_destination_of_the_next_config() {
     assert_eq!(names, ["one", "three", "two"]);
     collector.stop();
 }
+
+/// Sends all names to a collector whose destination is down, leads it to another one, and
+/// expects each there once.
+fn reloads_to_another_destination(setup: impl Fn(String) -> Setup) {
+    let (down, sink) = (Down::new(), Sink::start());
+    let mut collector = setup(down.address().to_string()).argument("--grace-period=500ms").start();
+    send_named(&collector, NAMES[..4].iter().copied());
+    collector.wait_for_log("Will retry the request after interval.");
+    collector.reload(setup(sink.to_string()));
+    send_named(&collector, NAMES[4..].iter().copied());
+    // The former exporter's tries end with its grace; the new one has what that had.
+    sink.wait(5);
+    let mut came = came(&sink);
+    came.sort_unstable();
+    let mut expected = NAMES;
+    expected.sort_unstable();
+    assert_eq!(came, expected);
+    collector.wait_for_metric("otelcol_exporter_queue_size", &[], 0);
+    collector.finish();
+}
+
+#[test]
+fn a_reload_goes_on_with_the_same_queue_and_sends_nothing_twice() {
+    let folder = TempDir::new().unwrap();
+    reloads_to_another_destination(|address| line(folder.path(), address));
+    assert_eq!(files(folder.path(), "log").len(), 0);
+}
+
+#[test]
+fn a_reload_keeps_what_is_in_an_early_queue() {
+    let early = json!({"wait_for_result": false, "num_consumers": 1});
+    reloads_to_another_destination(|address| {
+        Setup::new().exporter("otlp", with(to(address), [("sending_queue", early.clone())]))
+    });
+}
+
+#[test]
+fn keys_without_a_meaning_here_are_taken_with_a_warning() {
+    let (folder, sink) = (TempDir::new().unwrap(), Sink::start());
+    let collector = line(folder.path(), &sink)
+        .set("extensions.file_storage.fsync", json!(false))
+        .set("extensions.file_storage.recreate", json!(true))
+        .set(
+            "extensions.file_storage.compaction",
+            json!({"on_start": true, "directory": "/tmp", "check_interval": "5s"}),
+        )
+        .start();
+    for key in ["fsync", "recreate", "compaction"] {
+        let told = format!("extensions.file_storage.{key}: has no effect");
+        assert!(collector.log().contains(&told), "{}", collector.log());
+    }
+    collector.finish();
+}

@@ -205,8 +205,9 @@ fn read_segment(
             (format::scan(&file, length, nonce)?, format::settled(&settled, nonce).collect())
         }
         None => {
-            let all = if length > 0 { vec![0..length] } else { vec![] };
-            (Scan { damaged: all, ..Scan::default() }, HashSet::new())
+            let mut scan = Scan::default();
+            scan.damaged.extend((length > 0).then_some(0..length));
+            (scan, HashSet::new())
         }
     };
     let mut is_damaged = !scan.damaged.is_empty();

@@ -5,6 +5,7 @@
 mod record;
 mod shelf;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -358,7 +359,7 @@ struct Courier {
 /// It stops where a shutdown finds the destination unwell, or another exporter that
 /// goes on with the same queue.
 async fn dispatch(courier: Courier, user: Arc<User>, window: Limit, mut ending: watch::Receiver<bool>) {
-    let (shelf, mut tasks) = (&user.shelf, JoinSet::new());
+    let (shelf, mut tasks, mut sizes) = (&user.shelf, JoinSet::new(), HashMap::new());
     let (mut used, mut stops, mut is_ending) = (0, false, false);
     loop {
         if !stops && user.is_superseded() {
@@ -371,18 +372,21 @@ async fn dispatch(courier: Courier, user: Arc<User>, window: Limit, mut ending: 
             let size = taken.size(window.sizer).max(1);
             used += size;
             let courier = courier.clone();
-            tasks.spawn(async move { (size, courier.deliver(taken).await) });
+            let task = tasks.spawn(async move { courier.deliver(taken).await });
+            sizes.insert(task.id(), size);
         }
         if is_ending && tasks.is_empty() && (stops || shelf.is_empty()) {
             return;
         }
         let takes = !stops && used < window.size && tasks.len() < MOST_AT_ONCE;
         tokio::select! {
-            Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
-                // A panic gives no size: what it held is counted until the end.
-                if let Ok((size, goes_on)) = ended {
-                    used -= size;
-                    stops |= !goes_on;
+            Some(ended) = tasks.join_next_with_id(), if !tasks.is_empty() => {
+                let task = ended.as_ref().map_or_else(|error| error.id(), |(task, _)| *task);
+                used -= sizes.remove(&task).unwrap_or_default();
+                match ended {
+                    Ok((_, goes_on)) => stops |= !goes_on,
+                    // A panic: the request waits again, and is not to keep a worker busy.
+                    Err(_) => stops |= !courier.pause().await,
                 }
             }
             () = shelf.arrival(), if takes => {}

@@ -1,7 +1,8 @@
 //! A parcel as it stands on the disk: what it is, whose it is, then the request.
 //!
-//! Version 1, numbers little-endian: a byte 1, spans (u32), the context as JSON behind
-//! its length (u32), the request to the end.
+//! Version 1, numbers little-endian: a byte 1, spans (u32), the length of the context
+//! (u32) and of the request (u32), the context as JSON, the request as an lz4 block or,
+//! where that would be no smaller, as it is. A disk is slower than lz4.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,10 +11,12 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use crate::telemetry::Held;
-use crate::traces::{Context, Message, PREFIX, Parcel};
+use crate::traces::{Context, MESSAGE_LIMIT, Message, PREFIX, Parcel};
 
 const VERSION: u8 = 1;
-const HEAD: usize = 9;
+/// lz4 spends a byte on 255 at least.
+const LARGEST_RATIO: usize = 256;
+const HEAD: usize = 13;
 
 /// What travels with a request. Nothing in it is as large as the request is.
 #[derive(Serialize, Deserialize)]
@@ -27,7 +30,7 @@ struct Whose<'a> {
     auth: Vec<(String, String)>,
 }
 
-/// The pieces of a record; the request's bytes are shared and not copied.
+/// The pieces of a record.
 pub(super) fn encode(parcel: &Parcel) -> Vec<Bytes> {
     let context = &parcel.context;
     let whose = Whose {
@@ -44,19 +47,22 @@ pub(super) fn encode(parcel: &Parcel) -> Vec<Bytes> {
     head.put_u8(VERSION);
     head.put_u32_le(u32::try_from(parcel.spans).unwrap_or(u32::MAX));
     head.put_u32_le(u32::try_from(whose.len()).unwrap_or(u32::MAX));
+    let message = parcel.message.bytes();
+    head.put_u32_le(u32::try_from(message.len()).unwrap_or(u32::MAX));
     head.put_slice(&whose);
-    vec![head.freeze(), parcel.message.bytes()]
+    let packed = lz4_flex::block::compress(&message);
+    let request = if packed.len() < message.len() { packed.into() } else { message };
+    vec![head.freeze(), request]
 }
 
 /// The parcel again, in nobody's account; `None` where the record is none of this format.
 pub(super) fn decode(record: &Bytes) -> Option<Parcel> {
     let (head, _) = record.split_first_chunk::<HEAD>()?;
-    let [version, a, b, c, d, length @ ..] = *head;
-    if version != VERSION {
+    if head.first() != Some(&VERSION) {
         return None;
     }
-    let spans = u32::from_le_bytes([a, b, c, d]) as usize;
-    let end = HEAD.checked_add(u32::from_le_bytes(length) as usize)?;
+    let number = |at: usize| Some(u32::from_le_bytes(*head.get(at..)?.first_chunk()?) as usize);
+    let (spans, end, length) = (number(1)?, HEAD.checked_add(number(5)?)?, number(9)?);
     let whose: Whose<'_> = serde_json::from_slice(record.get(HEAD..end)?).ok()?;
     let context = Context {
         receiver: whose.receiver.into(),
@@ -66,9 +72,18 @@ pub(super) fn decode(record: &Bytes) -> Option<Parcel> {
         metadata: whose.metadata,
         auth: whose.auth,
     };
-    let mut buffer = Vec::with_capacity(PREFIX + record.len() - end);
-    buffer.resize(PREFIX, 0);
-    buffer.extend_from_slice(record.get(end..)?);
+    let stored = record.get(end..)?;
+    // A length that lz4 cannot have made is not set aside for.
+    if length > MESSAGE_LIMIT || length / LARGEST_RATIO > stored.len() {
+        return None;
+    }
+    let mut buffer = vec![0; PREFIX + length];
+    let request = buffer.get_mut(PREFIX..)?;
+    if stored.len() == length {
+        request.copy_from_slice(stored);
+    } else if lz4_flex::block::decompress_into(stored, request).ok()? != length {
+        return None;
+    }
     let (message, held) = (Message::from_framed(buffer), Held::default());
     Some(Parcel { message, spans, context: Arc::new(context), held })
 }
@@ -102,6 +117,10 @@ mod tests {
         let found = decode(&whole(&parcel()).into()).unwrap();
         assert_eq!((found.spans, &found.context), (3, &parcel().context));
         assert_eq!(found.message.framed(), parcel().message.framed());
+        let text = "the same again and ".repeat(1000);
+        let large = Parcel { message: Message::copy_of(text.as_bytes()), ..parcel() };
+        assert!(whole(&large).len() < text.len() / 10);
+        assert_eq!(decode(&whole(&large).into()).unwrap().message.bytes(), text.as_bytes());
         let grpc = Parcel { context: Arc::new(Context { transport: "grpc", ..Context::default() }), ..parcel() };
         assert_eq!(decode(&whole(&grpc).into()).unwrap().context, grpc.context);
     }

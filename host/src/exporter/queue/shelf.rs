@@ -6,13 +6,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::{Limit, record};
 use crate::storage::{Log, StorageError, Stored};
 use crate::telemetry::{Clerk, Held, QueueMetrics, Traces};
 use crate::traces::Parcel;
+use crate::transport::budget::memory_limit;
 
+use super::super::LARGE;
 use super::super::sending::Sizer;
 
 /// What tells a queue from all others: a folder, or the exporter's id for one in memory.
@@ -97,6 +100,9 @@ impl State {
 pub(super) struct Shelf {
     key: Key,
     log: Option<Log>,
+    /// What a queue in memory holds at most, whatever its settings say: their senders have
+    /// their answers, so that no request under way stands for these bytes.
+    most_bytes: usize,
     state: Mutex<State>,
     /// Something waits.
     arrived: Notify,
@@ -127,7 +133,8 @@ impl Shelf {
             state.waiting.insert(stored.sequence, Entry { size, stored: Some(stored), parcel: None, held });
         }
         let (arrived, left) = (Notify::new(), Notify::new());
-        let shelf = Arc::new(Self { key: key.clone(), log, state: Mutex::new(state), arrived, left });
+        let most_bytes = usize::try_from(memory_limit() / 5).unwrap_or(usize::MAX);
+        let shelf = Arc::new(Self { key: key.clone(), log, most_bytes, state: Mutex::new(state), arrived, left });
         shelves.insert(key, Arc::downgrade(&shelf));
         Ok(shelf)
     }
@@ -152,10 +159,9 @@ impl Shelf {
     }
 
     fn show_bytes(&self) {
-        if let (Some(log), Some((metrics, _))) = (&self.log, &self.state().shown) {
-            if let Some(disk) = &metrics.disk {
-                disk.bytes.set(i64::try_from(log.bytes()).unwrap_or(i64::MAX));
-            }
+        let Some(log) = &self.log else { return };
+        if let Some((QueueMetrics { disk: Some(disk), .. }, _)) = &self.state().shown {
+            disk.bytes.set(i64::try_from(log.bytes()).unwrap_or(i64::MAX));
         }
     }
 
@@ -183,7 +189,8 @@ impl Shelf {
     /// than the whole queue never finds any.
     fn try_reserve(self: &Arc<Self>, size: Size, limit: Limit) -> Option<Reserved> {
         let mut state = self.state();
-        if state.held.by(limit.sizer).saturating_add(size.by(limit.sizer)) > limit.size {
+        let is_full = state.held.by(limit.sizer).saturating_add(size.by(limit.sizer)) > limit.size;
+        if is_full || (self.log.is_none() && state.held.bytes.saturating_add(size.bytes) > self.most_bytes) {
             return None;
         }
         state.held.add(size);
@@ -296,7 +303,7 @@ impl Reserved {
             Some(log) => {
                 let items = u32::try_from(parcel.spans).unwrap_or(u32::MAX);
                 let weight = u32::try_from(parcel.message.len()).unwrap_or(u32::MAX);
-                let written = log.append(record::encode(parcel), items, weight).await?;
+                let written = log.append(encode(parcel).await?, items, weight).await?;
                 let stored = written.keep().ok_or(StorageError::Closed)?;
                 (stored.sequence, Some(stored))
             }
@@ -391,4 +398,15 @@ impl Drop for Taken {
 /// What a request takes of a queue.
 pub(super) fn size_by(parcel: &Parcel, sizer: Sizer) -> usize {
     Size::of(parcel).by(sizer)
+}
+
+/// A request's record. Packing a large one takes a worker too long.
+async fn encode(parcel: &Parcel) -> Result<Vec<Bytes>, StorageError> {
+    if parcel.message.len() <= LARGE {
+        return Ok(record::encode(parcel));
+    }
+    let (message, spans, context) = (parcel.message.clone(), parcel.spans, Arc::clone(&parcel.context));
+    let bare = Parcel { message, spans, context, held: Held::default() };
+    let encoded = tokio::task::spawn_blocking(move || record::encode(&bare)).await;
+    encoded.map_err(|_| StorageError::Closed)
 }
