@@ -21,7 +21,7 @@ skip() {
 # Of all that a module is made from: the folder less what is made there, and wit/.
 sum_of() {
     find "examples/$language-plugin" "$fails" wit -type f -not -path '*/.build/*' -not -path '*/node_modules/*' \
-        -not -path '*/__pycache__/*' -not -path '*/vespid_plugin_*/*' -not -name wit_exports.go -not -name '*.wasm' |
+        -not -path '*/__pycache__/*' -not -path '*/vespid_plugin_*/*' -not -name wit_exports.go -not -name '*.wasm' -not -name '*.md' |
         sort | xargs cksum
 }
 

@@ -45,18 +45,18 @@ fn changed(file: &Path) -> Option<SystemTime> {
 /// A source below this folder that was written after this time.
 fn newer(folder: &Path, than: SystemTime) -> Option<PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    entries.map(|entry| entry.unwrap().path()).find_map(|path| match is_made(&path) {
+    entries.map(|entry| entry.unwrap().path()).find_map(|path| match is_no_source(&path) {
         true => None,
         false if path.is_dir() => newer(&path, than),
         false => (changed(&path)? > than).then_some(path),
     })
 }
 
-/// Whether a build made it, as the `.gitignore` files of the examples say.
-fn is_made(path: &Path) -> bool {
+/// What no module is made from: what a build made, as the `.gitignore` files say, and documents.
+fn is_no_source(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let folders = [".build", "node_modules", "__pycache__", "wit_exports.go"];
-    folders.contains(&&*name) || name.starts_with("vespid_plugin_") || name.ends_with(".wasm")
+    folders.contains(&&*name) || name.starts_with("vespid_plugin_") || name.ends_with(".wasm") || name.ends_with(".md")
 }
 
 fn build() -> PathBuf {
