@@ -43,7 +43,7 @@ impl<P: Timer> Instance<P> {
 
 const NOT_CONFIGURED: &str = "called before it was configured";
 
-/// A plugin has no standard error, so that a panic would be a bare trap.
+/// A panic is told with its place in a line of its own: by itself it is a bare trap.
 fn log_panics() {
     panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("(no text)");

@@ -12,7 +12,7 @@ use crate::types::{Captures, Found};
 ///
 /// Searches are [`Batch::find_matches`](crate::Batch::find_matches),
 /// [`Edits::replace_matches`](crate::Edits::replace_matches) and
-/// [`replace_in_texts`]. One that exceeds the call's budget traps.
+/// [`replace_in_texts`]. One that is not done by the call's deadline ends the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pattern {
     number: u32,
