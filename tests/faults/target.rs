@@ -124,8 +124,9 @@ impl Target {
             Reply::Accept | Reply::Delayed(_) => Fate::Taken(0),
             Reply::Partial { rejected, .. } => Fate::Taken((*rejected as usize).min(spans)),
             Reply::HangUp => Fate::NotNow,
-            Reply::Status { message, .. } if is_too_large(message) && spans > 1 => Fate::NotNow,
-            Reply::Status { message, .. } if is_too_large(message) => Fate::Never,
+            Reply::Status { grpc, message, .. } if is_too_large(message) && (*grpc == 8 || self.wire == Wire::Http) => {
+                if spans > 1 { Fate::NotNow } else { Fate::Never }
+            }
             Reply::Status { grpc, http, .. } => {
                 let is_retryable = match self.wire {
                     Wire::Grpc => matches!(grpc, 1 | 4 | 8 | 10 | 11 | 14 | 15),

@@ -352,6 +352,13 @@ impl Sending {
                 Err(failure) => failure,
             };
             let Remedy::Split(limit) = failure.remedy else {
+                // What is refused for good does not take the other parts with it.
+                let is_part = delivered || given_up.is_some() || !waiting.is_empty();
+                if is_part && !failure.error.retryable && !failure.error.is_undecided {
+                    outcome = outcome.and(self.give_up(parcel, &why(&failure.error), &failure.error, place));
+                    given_up = Some(failure.error);
+                    continue;
+                }
                 for parcel in waiting.iter_mut().chain([&mut parcel]) {
                     self.failed(parcel, &failure.error);
                 }
@@ -368,16 +375,21 @@ impl Sending {
             }
             let (error, dropped_items) = (&failure.error, parcel.spans);
             tracing::error!(exporter = %self.id, %error, dropped_items, "Exporting failed. Dropping data.");
-            place.settle(parcel.spans);
-            self.metrics.send_failed(parcel.spans as u64, error.reason(), true);
-            self.lost(&mut parcel, reason::TOO_LARGE);
-            outcome = outcome.and(Outcome::rejected(parcel.spans, failure.error.message.clone()));
+            outcome = outcome.and(self.give_up(parcel, reason::TOO_LARGE, &failure.error, place));
             given_up = Some(failure.error);
         }
         match given_up {
             Some(error) if !delivered => Err(error),
             _ => Ok(outcome),
         }
+    }
+
+    /// A part is given up for good; its sender hears how many spans it had.
+    fn give_up(&self, mut part: Parcel, why: &str, error: &ConsumeError, place: &mut Place<'_>) -> Outcome {
+        place.settle(part.spans);
+        self.metrics.send_failed(part.spans as u64, error.reason(), true);
+        self.lost(&mut part, why);
+        Outcome::rejected(part.spans, error.message.clone())
     }
 
     /// The destination has a parcel, but for the spans that it did not take.
