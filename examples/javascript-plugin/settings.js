@@ -1,5 +1,5 @@
 // Reads the plugin's settings. What is wrong is told with its path, such as
-// "set.kee: unknown field `kee`, expected `key` or `value`".
+// "set.kee: unknown key `kee`".
 
 import { Rejection } from "./guard.js";
 
@@ -30,10 +30,10 @@ function attributeOf(value) {
 
 function objectOf(value, path, names) {
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong(path, value, "an object");
-  const expected = names.map((name) => `\`${name}\``).join(" or ");
+  const known = names.map((name) => `\`${name}\``).join(", ");
   for (const name of Object.keys(value)) {
     const at = path ? `${path}.${name}` : name;
-    if (!names.includes(name)) throw new Rejection(`${at}: unknown field \`${name}\`, expected ${expected}`);
+    if (!names.includes(name)) throw new Rejection(`${at}: unknown key \`${name}\`\nhint: known here: ${known}`);
   }
   return value;
 }

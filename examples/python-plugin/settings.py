@@ -1,5 +1,5 @@
 """Reads the plugin's settings. What is wrong is told with its path, such as
-``set.kee: unknown field `kee`, expected `key` or `value` ``."""
+``set.kee: unknown key `kee` ``."""
 
 import json
 
@@ -34,7 +34,7 @@ def object_of(value, path, names):
     for name in value:
         if name not in names:
             at = f"{path}.{name}" if path else name
-            raise Rejection(f"{at}: unknown field `{name}`, expected " + " or ".join(f"`{name}`" for name in names))
+            raise Rejection(f"{at}: unknown key `{name}`\nhint: known here: " + ", ".join(f"`{name}`" for name in names))
     return value
 
 

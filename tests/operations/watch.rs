@@ -31,7 +31,7 @@ fn a_config_that_is_written_in_place_or_replaced_is_reloaded_and_the_same_conten
     goes_to(&collector, &other);
     let replace = |setup: Setup| {
         let draft = collector.process.config().with_extension("draft");
-        fs::write(&draft, setup.text_with_account()).unwrap();
+        fs::write(&draft, setup.text()).unwrap();
         fs::rename(draft, collector.process.config()).unwrap();
     };
     // The same once more is no reload; the one after it is the next.
@@ -46,7 +46,7 @@ fn a_config_that_is_written_in_place_or_replaced_is_reloaded_and_the_same_conten
 fn half_a_config_is_told_and_the_rest_of_it_is_waited_for() {
     let (one, other) = (Sink::start(), Sink::start());
     let collector = watched(&one).start();
-    let whole = Setup::line(&other).text_with_account();
+    let whole = Setup::line(&other).text();
     collector.expect_reload("failure", || fs::write(collector.process.config(), &whole[..whole.len() / 2]).unwrap());
     goes_to(&collector, &one);
     collector.expect_reload("success", || fs::write(collector.process.config(), &whole).unwrap());
@@ -74,7 +74,7 @@ fn a_config_map_that_changes_is_reloaded_and_so_is_a_file_that_the_config_names(
     fs::write(&part, "5s").unwrap();
     let text = |sink: &Sink| {
         let timeout = json!(format!("${{file:{}}}", part.display()));
-        Setup::line(sink).set("exporters.otlp.timeout", timeout).text_with_account()
+        Setup::line(sink).set("exporters.otlp.timeout", timeout).text()
     };
     mount(folder.path(), "..v1", &text(&one));
     symlink("..data/collector.yaml", folder.path().join("collector.yaml")).unwrap();

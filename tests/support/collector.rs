@@ -299,8 +299,7 @@ impl Collector {
 
     /// Writes another config, of which the process is not told.
     pub fn rewrite(&self, setup: Setup) {
-        let text = if self.process.account.is_some() { setup.text_with_account() } else { setup.text() };
-        std::fs::write(self.process.config(), text).unwrap();
+        std::fs::write(self.process.config(), setup.text()).unwrap();
     }
 
     /// How many reloads ended in `success` or in `failure`.

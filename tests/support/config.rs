@@ -186,12 +186,6 @@ impl Setup {
         ended.log
     }
 
-    /// The config's text as a collector gets it that tells its account.
-    pub fn text_with_account(mut self) -> String {
-        self.add_account();
-        self.text()
-    }
-
     /// The config's text: JSON, which is YAML.
     pub fn text(mut self) -> String {
         self.finish();
@@ -208,9 +202,9 @@ impl Setup {
         }
     }
 
-    /// Adds the pages of the account, behind all other extensions.
+    /// Adds the pages of the account, behind all other extensions, where they are not yet.
     pub(super) fn add_account(&mut self) {
-        if self.without_account {
+        if self.without_account || self.section("extensions").contains_key(ACCOUNT) {
             return;
         }
         self.section("extensions").insert(ACCOUNT.to_owned(), json!({"endpoint": "127.0.0.1:0"}));

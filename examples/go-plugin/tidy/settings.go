@@ -8,7 +8,7 @@ import (
 )
 
 // Settings are what the collector's config says. What is wrong there is told with
-// its path, such as "set.kee: unknown field `kee`, expected `key` or `value`".
+// its path, such as "set.kee: unknown key `kee`".
 type Settings struct {
 	// Paths and methods that only probes call.
 	HealthChecks map[string]bool
@@ -88,8 +88,8 @@ func objectOf(value any, path string, names ...string) (map[string]any, error) {
 	for name := range fields {
 		if !slices.Contains(names, name) {
 			at := strings.TrimPrefix(path+"."+name, ".")
-			expected := "`" + strings.Join(names, "` or `") + "`"
-			return nil, fmt.Errorf("%s: unknown field `%s`, expected %s", at, name, expected)
+			known := "`" + strings.Join(names, "`, `") + "`"
+			return nil, fmt.Errorf("%s: unknown key `%s`\nhint: known here: %s", at, name, known)
 		}
 	}
 	return fields, nil
