@@ -56,6 +56,21 @@ fn a_flipped_byte_costs_its_record_alone_and_is_counted_and_told() {
 }
 
 #[test]
+fn a_flipped_byte_before_all_records_costs_nothing() {
+    for place in [0, 9, 20, 30] {
+        let folder = TempDir::new().unwrap();
+        let (log, starts) = three(folder.path());
+        let mut content = fs::read(&log).unwrap();
+        assert!(place < starts[0]);
+        content[place] ^= 0x40;
+        fs::write(&log, content).unwrap();
+        let (collector, sink) = resume(folder.path());
+        assert_eq!(came(&sink), ["one", "two", "three", "new"], "{place}");
+        collector.stop();
+    }
+}
+
+#[test]
 fn a_torn_last_write_costs_nothing_that_was_answered() {
     let folder = TempDir::new().unwrap();
     let (log, starts) = three(folder.path());

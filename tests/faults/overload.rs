@@ -63,7 +63,7 @@ impl Load {
                 }
                 assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
                 self.refused.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                tokio::time::sleep(Duration::from_millis(80)).await;
             }
         }
     }

@@ -125,7 +125,11 @@ impl Target {
             Reply::Partial { rejected, .. } => Fate::Taken((*rejected as usize).min(spans)),
             Reply::HangUp => Fate::NotNow,
             Reply::Status { grpc, message, .. } if is_too_large(message) && (*grpc == 8 || self.wire == Wire::Http) => {
-                if spans > 1 { Fate::NotNow } else { Fate::Never }
+                if spans > 1 {
+                    Fate::NotNow
+                } else {
+                    Fate::Never
+                }
             }
             Reply::Status { grpc, http, .. } => {
                 let is_retryable = match self.wire {
