@@ -58,6 +58,12 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 const STARTS: usize = 11;
 
+/// Spans a second that the sink of an overload takes.
+const SLOW: f64 = 10_000.0;
+/// Spans in the queue of a restart.
+const QUEUED: u64 = 1_000_000;
+const FILL_DEADLINE: Duration = Duration::from_secs(60);
+
 /// Measures collectors: CPU time per span, peak memory, time to start
 #[derive(Parser)]
 #[command(name = "end_to_end")]
@@ -136,6 +142,7 @@ fn run(options: &Options) -> Result<()> {
         options,
         batches: Arc::new(batches::prepare()?),
         sink: Sink::start(options.sink_rate)?,
+        slow: Sink::start(Some(SLOW))?,
         places: Places { folder: folder.path().to_owned(), guest },
         cpus,
     };
@@ -186,6 +193,8 @@ struct Bench<'a> {
     options: &'a Options,
     batches: Arc<Vec<Bytes>>,
     sink: Sink,
+    /// One that takes [`SLOW`] spans a second.
+    slow: Sink,
     places: Places,
     cpus: Cpus,
 }
@@ -204,12 +213,15 @@ impl Bench<'_> {
         // Caches are filled before anything counts: compiling a plugin takes more
         // memory than running it.
         for (system, row) in &mut runs {
-            row.failure = self.time_start(system, row.scenario).err().map(|error| format!("{error:#}"));
+            let ready = if row.scenario == Scenario::Restart {
+                self.fill_queue(system)
+            } else {
+                self.time_start(system, row.scenario).map(drop)
+            };
+            row.failure = ready.err().map(|error| format!("{error:#}"));
         }
         for round in 1..=self.options.rounds {
-            for (system, row) in
-                runs.iter_mut().filter(|(_, row)| row.scenario != Scenario::Start && row.failure.is_none())
-            {
+            for (system, row) in runs.iter_mut().filter(|(_, row)| !row.scenario.is_start() && row.failure.is_none()) {
                 eprintln!("round {round}: {} {}", row.scenario.name(), system.name);
                 match self.measure(system, row.scenario) {
                     Ok(measurement) => row.rounds.push(measurement),
@@ -218,11 +230,12 @@ impl Bench<'_> {
             }
         }
         for _ in 0..STARTS {
-            for (system, row) in
-                runs.iter_mut().filter(|(_, row)| row.scenario == Scenario::Start && row.failure.is_none())
-            {
-                match self.time_start(system, Scenario::Start) {
-                    Ok(time) => row.starts.push(time.as_secs_f64() * 1e3),
+            for (system, row) in runs.iter_mut().filter(|(_, row)| row.scenario.is_start() && row.failure.is_none()) {
+                match self.time_start(system, row.scenario) {
+                    Ok((time, peak)) => {
+                        row.starts.push(time.as_secs_f64() * 1e3);
+                        row.peaks.push(peak as f64 / f64::from(1 << 20));
+                    }
                     Err(error) => row.failure = Some(format!("{error:#}")),
                 }
             }
@@ -235,15 +248,16 @@ impl Bench<'_> {
         let listen = free_address()?;
         let mut process = self.start(system, scenario, listen)?;
         process.wait_until_accepting(listen)?;
-        let delivered_before = self.sink.counts.spans.load(Ordering::Relaxed);
+        let sink = self.sink(scenario);
+        let delivered_before = sink.counts.spans.load(Ordering::Relaxed);
         let load = Load {
-            streams: self.options.streams.into(),
+            streams: scenario.streams().unwrap_or(self.options.streams.into()),
             rate: scenario.rate(),
             frame: self.options.frame.map(|frame| frame as usize),
             wire: scenario.wire(),
         };
         let bodies = Arc::new(wire::on_wire(&self.batches, scenario.wire())?);
-        let bytes_before = self.sink.counts.bytes.load(Ordering::Relaxed);
+        let bytes_before = sink.counts.bytes.load(Ordering::Relaxed);
         let loader = Loader::start(listen, load, bodies)?;
         thread::sleep(Duration::from_secs_f64(self.options.warm_up));
 
@@ -259,8 +273,8 @@ impl Bench<'_> {
         if let Some(failure) = outcome.first_failure() {
             eprintln!("  {failure}");
         }
-        let delivered = self.sink.counts.spans.load(Ordering::Relaxed) - delivered_before;
-        let bytes = self.sink.counts.bytes.load(Ordering::Relaxed) - bytes_before;
+        let delivered = sink.counts.spans.load(Ordering::Relaxed) - delivered_before;
+        let bytes = sink.counts.bytes.load(Ordering::Relaxed) - bytes_before;
         let cpu = cpu_after - cpu_before;
         Ok(Measurement {
             cpu_us_per_span: cpu.as_secs_f64() * 1e6 / spans,
@@ -273,19 +287,43 @@ impl Bench<'_> {
         })
     }
 
-    /// From the start of the process to its first answer to a request.
-    fn time_start(&self, system: &System, scenario: Scenario) -> Result<Duration> {
+    /// Where a scenario's spans go.
+    fn sink(&self, scenario: Scenario) -> &Sink {
+        if scenario == Scenario::Overload { &self.slow } else { &self.sink }
+    }
+
+    /// Fills the queue on the disk of a collector whose destination is down, and kills it.
+    fn fill_queue(&self, system: &System) -> Result<()> {
+        let (listen, scenario) = (free_address()?, Scenario::Restart);
+        let mut process = self.start(system, scenario, listen)?;
+        process.wait_until_accepting(listen)?;
+        let bodies = Arc::new(wire::on_wire(&self.batches, scenario.wire())?);
+        let load = Load { streams: 8, rate: None, frame: None, wire: scenario.wire() };
+        let loader = Loader::start(listen, load, bodies)?;
+        let began = Instant::now();
+        while loader.outcome.acknowledged.load(Ordering::Relaxed) < QUEUED {
+            ensure!(began.elapsed() < FILL_DEADLINE, "the queue was not filled: {}", process.end_of_output());
+            thread::sleep(Duration::from_millis(20));
+        }
+        drop(loader.finish()?);
+        Ok(())
+    }
+
+    /// From the start of the process to its first answer to a request, and its peak memory then.
+    fn time_start(&self, system: &System, scenario: Scenario) -> Result<(Duration, u64)> {
         let listen = free_address()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let started = Instant::now();
         let mut process = self.start(system, scenario, listen)?;
         process.wait_until_accepting(listen)?;
         runtime.block_on(loader::first_answer(listen, scenario.wire())).with_context(|| process.end_of_output())?;
-        Ok(started.elapsed())
+        let time = started.elapsed();
+        Ok((time, process.peak_memory()?))
     }
 
     fn start(&self, system: &System, scenario: Scenario, listen: std::net::SocketAddr) -> Result<Process> {
-        let mut command = system.command(scenario, listen, self.sink.address, &self.places)?;
+        let destination = if scenario == Scenario::Restart { free_address()? } else { self.sink(scenario).address };
+        let mut command = system.command(scenario, listen, destination, &self.places)?;
         Process::start(&mut command, &self.cpus, &self.places.folder.join("output"))
     }
 }

@@ -25,14 +25,16 @@ pub struct Row {
     pub system: String,
     pub scenario: Scenario,
     pub rounds: Vec<Measurement>,
-    /// Milliseconds, for [`Scenario::Start`].
+    /// Milliseconds, where the start is timed.
     pub starts: Vec<f64>,
+    /// MiB at the first answer, where the start is timed.
+    pub peaks: Vec<f64>,
     pub failure: Option<String>,
 }
 
 impl Row {
     pub fn new(system: &str, scenario: Scenario) -> Self {
-        Self { system: system.to_owned(), scenario, rounds: Vec::new(), starts: Vec::new(), failure: None }
+        Self { system: system.to_owned(), scenario, rounds: vec![], starts: vec![], peaks: vec![], failure: None }
     }
 
     fn spread(&self, of: impl Fn(&Measurement) -> f64) -> Option<Spread> {
@@ -88,15 +90,22 @@ pub fn markdown(rows: &[Row]) -> String {
         "| scenario | system | CPU µs/span | × forwarder | × vespid | spans/s | CPU % | peak MiB | B/span out | failed | lost |\n\
          |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
-    for row in rows.iter().filter(|row| row.scenario != Scenario::Start) {
+    for row in rows.iter().filter(|row| !row.scenario.is_start()) {
         text.push_str(&line(rows, row));
     }
-    let starts: Vec<&Row> = rows.iter().filter(|row| row.scenario == Scenario::Start).collect();
+    let starts: Vec<&Row> = rows.iter().filter(|row| row.scenario.is_start()).collect();
     if !starts.is_empty() {
-        text.push_str("\n| system | start to first answer, ms |\n|---|---|\n");
+        text.push_str("\n| scenario | system | start to first answer, ms | peak MiB |\n|---|---|---|---|\n");
     }
     for row in starts {
-        text.push_str(&format!("| {} | {} |\n", row.system, cell(Spread::of(row.starts.clone()), 1)));
+        let (time, peak) = (Spread::of(row.starts.clone()), Spread::of(row.peaks.clone()));
+        text.push_str(&format!(
+            "| {} | {} | {} | {} |\n",
+            row.scenario.name(),
+            row.system,
+            cell(time, 1),
+            cell(peak, 1)
+        ));
     }
     text.push('\n');
     text.push_str(&failures(rows));

@@ -45,8 +45,12 @@ pub enum Scenario {
     Http,
     /// No processor, JSON over HTTP/1.1 in, protobuf over HTTP/1.1 out
     Json,
+    /// As fast as answers come, over 64 streams, to a sink that takes 10,000 spans/s
+    Overload,
     /// Start to the first answer, one plugin, everything cached
     Start,
+    /// The same with a million spans in the queue on the disk, whose destination is down
+    Restart,
 }
 
 impl Scenario {
@@ -62,6 +66,8 @@ impl Scenario {
             Scenario::Early => "early",
             Scenario::Persistent => "persistent",
             Scenario::Rate10k => "rate10k",
+            Scenario::Overload => "overload",
+            Scenario::Restart => "restart",
             Scenario::Gzip => "gzip",
             Scenario::GzipPlugin => "gzip-plugin",
             Scenario::Zstd => "zstd",
@@ -88,10 +94,21 @@ impl Scenario {
         (self == Scenario::Rate10k).then_some(10_000.0)
     }
 
+    /// Requests under way at a time, where that is not for the user to say.
+    pub fn streams(self) -> Option<usize> {
+        (self == Scenario::Overload).then_some(64)
+    }
+
+    /// Whether only its start is timed.
+    pub fn is_start(self) -> bool {
+        matches!(self, Scenario::Start | Scenario::Restart)
+    }
+
     fn rules(self) -> Vec<&'static Rule> {
         match self {
             Scenario::None | Scenario::Gzip | Scenario::Zstd | Scenario::Http | Scenario::Json => vec![],
             Scenario::Waiting | Scenario::Early | Scenario::Persistent => vec![],
+            Scenario::Overload | Scenario::Restart => vec![],
             Scenario::Plugin | Scenario::GzipPlugin | Scenario::ZstdPlugin | Scenario::Rate10k | Scenario::Start => {
                 vec![&RULES[0]]
             }
@@ -108,6 +125,9 @@ impl Scenario {
             Scenario::Waiting => "{wait_for_result: true}",
             Scenario::Early => "{wait_for_result: false}",
             Scenario::Persistent => "{storage: file_storage}",
+            Scenario::Restart => "{storage: file_storage, queue_size: 100000}",
+            // As it is without a word.
+            Scenario::Overload => "{}",
             // The Collector would otherwise answer before it has delivered.
             _ => "{enabled: false}",
         }
