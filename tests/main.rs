@@ -7,6 +7,7 @@ mod conformance;
 mod connector;
 mod delivery;
 mod exporter;
+mod faults;
 mod hostile;
 mod line;
 mod operations;

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tonic::Code;
 
 use super::{came, files, kill, line, send_named, wait_for_settled};
+use crate::support::disk::SmallDisk;
 use crate::support::sink::Down;
 use crate::support::spans::{Request, spans, text};
 use crate::support::{Collector, Sink, request, span, wait_for};
@@ -50,6 +51,21 @@ fn a_flipped_byte_costs_its_record_alone_and_is_counted_and_told() {
         let told = log.lines().any(|line| line.to_lowercase().contains("error") && line.contains(file));
         assert!(told, "the log names the file\n{log}");
         wait_for("the file set aside", || (files(folder.path(), "damaged").len() == 1).then_some(()));
+        collector.stop();
+    }
+}
+
+#[test]
+fn a_flipped_byte_before_all_records_costs_nothing() {
+    for place in [0, 9, 20, 30] {
+        let folder = TempDir::new().unwrap();
+        let (log, starts) = three(folder.path());
+        let mut content = fs::read(&log).unwrap();
+        assert!(place < starts[0]);
+        content[place] ^= 0x40;
+        fs::write(&log, content).unwrap();
+        let (collector, sink) = resume(folder.path());
+        assert_eq!(came(&sink), ["one", "two", "three", "new"], "{place}");
         collector.stop();
     }
 }
@@ -142,43 +158,13 @@ fn a_write_that_fails_refuses_its_request_and_no_other() {
     collector.stop();
 }
 
-/// A small disk of its own, if this process may make one.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    fn mount(flags: libc::c_ulong, options: &std::ffi::CStr, folder: &Path) -> bool {
-        let path = std::ffi::CString::new(folder.to_str().unwrap()).unwrap();
-        let tmpfs = c"tmpfs".as_ptr();
-        // SAFETY: a system call with texts that end in zeros.
-        unsafe { libc::mount(tmpfs, path.as_ptr(), tmpfs, flags, options.as_ptr().cast()) == 0 }
-    }
-
-    fn new() -> Option<Self> {
-        let folder = TempDir::new().unwrap();
-        Self::mount(0, c"size=1m", folder.path()).then_some(Self(folder))
-    }
-
-    fn read_only(&self, is_read_only: bool) {
-        let flags = libc::MS_REMOUNT | if is_read_only { libc::MS_RDONLY } else { 0 };
-        assert!(Self::mount(flags, c"size=1m", self.0.path()));
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let path = std::ffi::CString::new(self.0.path().to_str().unwrap()).unwrap();
-        // SAFETY: a system call with a text that ends in zero; the folder is our own.
-        unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
-    }
-}
-
 #[test]
 fn a_full_disk_refuses_until_there_is_room() {
     // Where nothing can be mounted, the limit on files has shown what can be shown.
     let Some(disk) = SmallDisk::new() else { return };
     let down = Down::new();
-    let collector = line(disk.0.path(), down.address()).start();
-    let filler = disk.0.path().join("filler");
+    let collector = line(disk.path(), down.address()).start();
+    let filler = disk.path().join("filler");
     send_named(&collector, ["before"]);
     fs::write(&filler, vec![1; 900 << 10]).unwrap();
     collector.send(&large(300 << 10)).expect(Code::Unavailable, "the disk has no room");
@@ -195,7 +181,7 @@ fn a_full_disk_refuses_until_there_is_room() {
 fn a_disk_that_turns_read_only_refuses_until_it_can_be_written_again() {
     let Some(disk) = SmallDisk::new() else { return };
     let down = Down::new();
-    let collector = line(disk.0.path(), down.address()).start();
+    let collector = line(disk.path(), down.address()).start();
     // No file is open for writing yet, so that the disk can turn.
     disk.read_only(true);
     collector.send(&request(spans(1))).expect(Code::Unavailable, "the request cannot be stored");

@@ -10,7 +10,7 @@ use crate::support::config::with;
 use crate::support::proto::framed;
 use crate::support::send::Call;
 use crate::support::sink::Down;
-use crate::support::spans::spans;
+use crate::support::spans::{names, spans};
 use crate::support::{Reply, Setup, Sink, request, script, span, to, wait_for};
 
 const NAMES: [&str; 5] = ["one", "two", "three", "four", "five"];
@@ -153,6 +153,20 @@ fn what_the_destination_will_never_take_is_dropped_at_once() {
     collector.wait_for_log("Exporting failed. Dropping data.");
     sink.wait(2);
     collector.finish();
+}
+
+#[test]
+fn a_part_of_a_request_that_is_refused_for_good_does_not_take_the_rest_with_it() {
+    let (folder, sink) = (TempDir::new().unwrap(), Sink::start());
+    let collector = line(folder.path(), &sink).start();
+    let too_large = Reply::grpc(Code::ResourceExhausted, "RATE_LIMITED: batch size (9 bytes) exceeds ingestion limit");
+    sink.answer_next([too_large, Reply::grpc(Code::PermissionDenied, "not these")]);
+    collector.send(&request(NAMES.map(span).to_vec())).expect_ok();
+    let received = sink.wait(3);
+    let [refused, taken] = [1, 2].map(|number: usize| received[number].request());
+    assert_eq!([names(&refused), names(&taken)].concat(), NAMES);
+    collector.wait_for_metric("otelcol_exporter_send_failed_spans", &[], names(&refused).len() as u64);
+    collector.stop();
 }
 
 #[test]

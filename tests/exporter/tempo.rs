@@ -197,6 +197,23 @@ fn a_part_that_fails_fails_the_request_so_that_its_sender_sends_it_again() {
 }
 
 #[test]
+fn a_part_that_is_refused_for_good_does_not_take_the_others_with_it() {
+    let sink = Sink::start();
+    let collector = Setup::line(&sink).start();
+    let too_large = Reply::grpc(Code::ResourceExhausted, "RATE_LIMITED: batch size (9 bytes) exceeds ingestion limit");
+    sink.answer_next([too_large, Reply::grpc(Code::PermissionDenied, "not these")]);
+    let partial = collector.send(&request(spans(8))).expect_ok().partial_success.clone().unwrap();
+    assert!(partial.rejected_spans > 0 && partial.error_message.contains("not these"), "{partial:?}");
+    let (refused, taken) = (sink.wait(3)[1].request(), sink.received()[2].request());
+    assert_eq!(all(&refused).len() as i64, partial.rejected_spans);
+    assert_eq!(all(&refused).len() + all(&taken).len(), 8);
+    let account = collector.account();
+    let why = Some("permanent_error: PermissionDenied");
+    assert_eq!(account.of("rejected", "exporter:otlp", why) as i64, partial.rejected_spans);
+    collector.finish();
+}
+
+#[test]
 fn a_missing_tenant_is_told_with_its_remedy_and_not_retried() {
     everywhere(
         |tempo| tempo.multi_tenant = true,

@@ -51,7 +51,7 @@ fn below_its_limit_a_limiter_takes_everything() {
 fn a_limiter_refuses_while_there_is_too_much_and_takes_more_when_there_is_not() {
     let sink = Sink::start();
     sink.answer(Reply::Hold);
-    let limiter = json!({"check_interval": "10ms", "limit_mib": 120, "spike_limit_mib": 20});
+    let limiter = json!({"check_interval": "10ms", "limit_mib": 300, "spike_limit_mib": 260});
     let free = json!({"protocols": {"grpc": {"endpoint": "127.0.0.1:0"}}});
     let mut collector = Setup::line(&sink)
         .receiver("otlp/free", free)
@@ -59,9 +59,10 @@ fn a_limiter_refuses_while_there_is_too_much_and_takes_more_when_there_is_not() 
         .pipeline("traces/limited", &["otlp"], &["memory_limiter"], &["otlp"])
         .pipeline("traces/free", &["otlp/free"], &[], &["otlp"])
         .start();
-    // More than the limit is held by a pipeline that has none.
+    // More than the soft limit is held by a pipeline that has none, and less than a fifth
+    // of the limit, which is all that requests get.
     let mut large = span("large");
-    large.attributes = vec![text("key", &"x".repeat(60 << 20))];
+    large.attributes = vec![text("key", &"x".repeat(25 << 20))];
     let large = framed(&request(vec![large]).encode_to_vec());
     let free = collector.grpc_of("otlp/free");
     collector.offer(2);

@@ -6,6 +6,7 @@
 pub mod account;
 pub mod collector;
 pub mod config;
+pub mod disk;
 pub mod guests;
 pub mod metrics;
 pub mod proto;

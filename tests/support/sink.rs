@@ -67,6 +67,8 @@ pub enum Reply {
     Huge(usize),
     /// Waits for `release`, then accepts.
     Hold,
+    /// Accepts after this time.
+    Delayed(Duration),
     /// Closes the connection without an answer.
     HangUp,
 }
@@ -96,6 +98,8 @@ pub struct Received {
     pub authority: String,
     /// Which of the sink's connections it came over.
     pub connection: usize,
+    /// How it was answered.
+    pub reply: Reply,
 }
 
 impl Received {
@@ -177,7 +181,12 @@ impl Sink {
         Self::on(Down::new().0.listen(64).unwrap(), Some(acceptor))
     }
 
-    fn on(listener: TcpListener, tls: Option<TlsAcceptor>) -> Self {
+    /// Takes no more connections, and breaks those that there are off.
+    pub fn stop(&self) {
+        self.task.abort();
+    }
+
+    pub fn on(listener: TcpListener, tls: Option<TlsAcceptor>) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Shared::new();
         let task = runtime().spawn(serve(listener, tls, Arc::clone(&shared))).abort_handle();
@@ -299,7 +308,7 @@ async fn answer(
     let message = unpack(codec, message);
     let authority = parts.uri.authority().map(ToString::to_string);
     let authority = authority.unwrap_or_else(|| encoding("host").to_owned());
-    let received = Received {
+    let mut received = Received {
         path: parts.uri.path().to_owned(),
         message,
         was_compressed,
@@ -308,6 +317,7 @@ async fn answer(
         authority,
         connection,
         headers: parts.headers.clone(),
+        reply: Reply::Accept,
     };
     let reply = {
         let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -316,6 +326,7 @@ async fn answer(
             Some(tempo) => tempo.answer(is_grpc, &received),
             None => state.usual.clone(),
         });
+        received.reply = reply.clone();
         state.received.push(received);
         reply
     };
@@ -332,6 +343,7 @@ async fn respond(
     match reply {
         Reply::Accept => {}
         Reply::Hold => drop(shared.released.subscribe().wait_for(|released| *released).await),
+        Reply::Delayed(time) => tokio::time::sleep(time).await,
         Reply::HangUp => return Err(std::io::Error::other("told to hang up")),
         Reply::Partial { rejected, message } => {
             let error_message = message.to_owned();

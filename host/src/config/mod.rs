@@ -29,6 +29,8 @@ pub use error::{Errors, Problem, Problems};
 pub use id::{ComponentId, IdError};
 pub use load::{Sources, read};
 pub use node::{Key, Map, Node, Position, Value};
+#[cfg(test)]
+pub use parse::parse_for_tests;
 pub use redact::Secrets;
 pub use section::{Section, Toggle};
 pub use source::Fetch;

@@ -346,7 +346,7 @@ impl Frame {
 }
 
 #[cfg(test)]
-pub(super) fn parse_for_tests(text: &str) -> Node {
+pub fn parse_for_tests(text: &str) -> Node {
     match parse(text, &Origin::new("test.yaml"), &mut Budget::new()) {
         Ok(node) => node,
         Err(problems) => panic!("{problems:#?}"),

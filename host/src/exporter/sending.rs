@@ -65,6 +65,14 @@ struct RetrySettings {
     max: Duration,
     /// Zero has no end.
     max_elapsed: Duration,
+    /// Whether the config says so.
+    ends: bool,
+}
+
+/// When retries end of which the config does not say it. What is on the disk has been
+/// answered for: it waits for its destination as long as that takes.
+fn unwritten_end(is_stored: bool) -> Duration {
+    if is_stored { Duration::ZERO } else { Duration::from_secs(300) }
 }
 
 impl SendingSettings {
@@ -92,8 +100,12 @@ impl SendingSettings {
     }
 
     pub fn read(section: &mut Section<'_>) -> Self {
-        let (retry, retry_exhausted) = read_retry(section);
+        let (mut retry, retry_exhausted) = read_retry(section);
         let (queue, batching) = read_queue(section);
+        let is_stored = queue.as_ref().is_some_and(|queue| matches!(queue.answers, Answers::Stored(_)));
+        if let Some(retry) = retry.as_mut().filter(|retry| !retry.ends) {
+            retry.max_elapsed = unwritten_end(is_stored);
+        }
         Self { queue, batching, retry, retry_exhausted }
     }
 }
@@ -151,7 +163,8 @@ fn read_retry(section: &mut Section<'_>) -> (Option<RetrySettings>, bool) {
         randomization: 0.5,
         multiplier: 1.5,
         max: Duration::from_secs(30),
-        max_elapsed: Duration::from_secs(300),
+        max_elapsed: unwritten_end(false),
+        ends: false,
     };
     let mut section = match section.toggle("retry_on_failure") {
         Toggle::Absent => return (Some(standard), true),
@@ -169,13 +182,14 @@ fn read_retry(section: &mut Section<'_>) -> (Option<RetrySettings>, bool) {
         section.problem_at("multiplier", "must be at least 1", "");
     }
     let max = section.duration_or("max_interval", standard.max);
+    let ends = section.has("max_elapsed_time");
     let max_elapsed = section.duration_or("max_elapsed_time", standard.max_elapsed);
     if !max_elapsed.is_zero() && (max_elapsed < initial || max_elapsed < max) {
         let hint = "raise it, or write `0s` for retries without an end";
         section.problem_at("max_elapsed_time", "is less than `initial_interval` or `max_interval`", hint);
     }
     section.finish();
-    (Some(RetrySettings { initial, randomization, multiplier, max, max_elapsed }), retry_exhausted)
+    (Some(RetrySettings { initial, randomization, multiplier, max, max_elapsed, ends }), retry_exhausted)
 }
 
 /// Told to everything that waits when the collector shuts down: retries end,
@@ -352,6 +366,13 @@ impl Sending {
                 Err(failure) => failure,
             };
             let Remedy::Split(limit) = failure.remedy else {
+                // What is refused for good does not take the other parts with it.
+                let is_part = delivered || given_up.is_some() || !waiting.is_empty();
+                if is_part && !failure.error.retryable && !failure.error.is_undecided {
+                    outcome = outcome.and(self.give_up(parcel, &why(&failure.error), &failure.error, place));
+                    given_up = Some(failure.error);
+                    continue;
+                }
                 for parcel in waiting.iter_mut().chain([&mut parcel]) {
                     self.failed(parcel, &failure.error);
                 }
@@ -368,16 +389,21 @@ impl Sending {
             }
             let (error, dropped_items) = (&failure.error, parcel.spans);
             tracing::error!(exporter = %self.id, %error, dropped_items, "Exporting failed. Dropping data.");
-            place.settle(parcel.spans);
-            self.metrics.send_failed(parcel.spans as u64, error.reason(), true);
-            self.lost(&mut parcel, reason::TOO_LARGE);
-            outcome = outcome.and(Outcome::rejected(parcel.spans, failure.error.message.clone()));
+            outcome = outcome.and(self.give_up(parcel, reason::TOO_LARGE, &failure.error, place));
             given_up = Some(failure.error);
         }
         match given_up {
             Some(error) if !delivered => Err(error),
             _ => Ok(outcome),
         }
+    }
+
+    /// A part is given up for good; its sender hears how many spans it had.
+    fn give_up(&self, mut part: Parcel, why: &str, error: &ConsumeError, place: &mut Place<'_>) -> Outcome {
+        place.settle(part.spans);
+        self.metrics.send_failed(part.spans as u64, error.reason(), true);
+        self.lost(&mut part, why);
+        Outcome::rejected(part.spans, error.message.clone())
     }
 
     /// The destination has a parcel, but for the spans that it did not take.
@@ -512,4 +538,24 @@ fn cut(parcel: &mut Parcel, limit: Option<usize>) -> Option<Vec<Parcel>> {
     let mut parts = parcel.split(usize::MAX, most).ok().flatten()?;
     parts.reverse();
     Some(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Problems, parse_for_tests};
+
+    #[test]
+    fn what_is_stored_is_tried_without_an_end_unless_the_config_says_one() {
+        let end = |text: &str| {
+            let (node, problems) = (parse_for_tests(text), Problems::new());
+            let mut section = Section::new(&node, "exporters.otlp", &problems);
+            SendingSettings::read(&mut section).retry.unwrap().max_elapsed.as_secs()
+        };
+        assert_eq!(end("retry_on_failure: {initial_interval: 1s}"), 300);
+        assert_eq!(end("sending_queue: {wait_for_result: false}"), 300);
+        assert_eq!(end("sending_queue: {storage: file_storage}"), 0);
+        assert_eq!(end("sending_queue: {storage: file_storage}\nretry_on_failure: {max_interval: 1s}"), 0);
+        assert_eq!(end("sending_queue: {storage: file_storage}\nretry_on_failure: {max_elapsed_time: 400s}"), 400);
+    }
 }

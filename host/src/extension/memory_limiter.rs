@@ -1,7 +1,8 @@
 //! The `memory_limiter`: watches what the process has of the machine's memory, and
 //! refuses spans while that is too much. As a processor it refuses batches, as an
 //! extension that a receiver's `middlewares` name it refuses requests before their
-//! bodies are read. Beside it requests are limited as they are without it.
+//! bodies are read. Beside it requests are limited as they are without it, to a share of
+//! the limiter's limit where that is less.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use crate::component::{BoxFuture, ConsumeError, Gate, Id, Processor, Task};
 use crate::config::{Section, Value};
 use crate::telemetry::{LimiterMetrics, ProcessorMetrics, reason};
 use crate::traces::Batch;
-use crate::transport::budget::{give_memory_back, memory_limit, resident_memory};
+use crate::transport::budget::{Ceiling, give_memory_back, memory_limit, resident_memory};
 use crate::transport::status::RETRY_AFTER;
 
 /// In bytes.
@@ -20,6 +21,8 @@ pub struct LimiterSettings {
     interval: Duration,
     /// With more than this nothing is taken.
     soft: u64,
+    /// What the process is to stay below.
+    limit: u64,
 }
 
 const MIB: u64 = 1 << 20;
@@ -60,7 +63,7 @@ impl LimiterSettings {
         };
         let limit = bytes(limit);
         let spike = if spike == 0 { limit / 5 } else { bytes(spike) };
-        Self { interval, soft: limit.saturating_sub(spike) }
+        Self { interval, soft: limit.saturating_sub(spike), limit }
     }
 }
 
@@ -87,6 +90,8 @@ fn share(of: u64, percentage: u64) -> u64 {
 pub struct Limiter {
     state: Arc<State>,
     _watch: Task,
+    /// What comes between two measurements has a bound too.
+    _ceiling: Ceiling,
 }
 
 struct State {
@@ -107,7 +112,7 @@ impl Limiter {
                 watched.measure();
             }
         });
-        Self { state, _watch: watch }
+        Self { state, _watch: watch, _ceiling: Ceiling::new(settings.limit) }
     }
 }
 

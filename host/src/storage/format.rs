@@ -12,8 +12,10 @@ use std::ops::Range;
 use bytes::Bytes;
 use twox_hash::XxHash3_64;
 
-/// What stands before a segment's records.
-pub(super) const SEGMENT_HEADER: usize = 24;
+/// What stands before a segment's records: the same thing twice, because without it no
+/// record is found.
+pub(super) const SEGMENT_HEADER: usize = 2 * HALF;
+const HALF: usize = 24;
 /// What stands before a record's payload.
 pub(super) const RECORD_HEADER: usize = 40;
 /// One entry of the file that says which records are settled.
@@ -90,19 +92,22 @@ impl RecordHeader {
 
 /// A segment's first bytes.
 pub(super) fn segment_header(nonce: u64) -> [u8; SEGMENT_HEADER] {
+    let mut half = Vec::with_capacity(HALF);
+    half.extend_from_slice(&SEGMENT_MARK);
+    half.extend_from_slice(&nonce.to_le_bytes());
+    half.extend_from_slice(&hash(0, &half).to_le_bytes());
     let mut header = [0; SEGMENT_HEADER];
-    let content = SEGMENT_MARK.into_iter().chain(nonce.to_le_bytes());
-    header.iter_mut().zip(content).for_each(|(to, from)| *to = from);
-    let sum = hash(0, header.get(..16).unwrap_or_default()).to_le_bytes();
-    header.iter_mut().skip(16).zip(sum).for_each(|(to, from)| *to = from);
+    header.iter_mut().zip(half.repeat(2)).for_each(|(to, from)| *to = from);
     header
 }
 
 /// The queue's number, if these are the first bytes of a segment.
 pub(super) fn nonce_of(header: &[u8]) -> Option<u64> {
-    let content = header.get(..16)?;
-    let sound = content.starts_with(&SEGMENT_MARK) && hash(0, content).to_le_bytes() == number(header, 16)?;
-    sound.then_some(u64::from_le_bytes(number(content, 8)?))
+    header.chunks_exact(HALF).take(2).find_map(|half| {
+        let content = half.get(..16)?;
+        let sound = content.starts_with(&SEGMENT_MARK) && hash(0, content).to_le_bytes() == number(half, 16)?;
+        sound.then_some(u64::from_le_bytes(number(content, 8)?))
+    })
 }
 
 pub(super) fn settled_entry(sequence: u64, nonce: u64) -> [u8; SETTLED_ENTRY] {
@@ -290,6 +295,11 @@ mod tests {
         assert_eq!(RecordHeader::decode(&bytes[..39], NONCE), None);
         assert_eq!(nonce_of(&segment_header(NONCE)), Some(NONCE));
         assert_eq!(nonce_of(b"VESPIDQ1"), None);
+        for place in 0..SEGMENT_HEADER {
+            let mut damaged = segment_header(NONCE);
+            damaged[place] ^= 0x10;
+            assert_eq!(nonce_of(&damaged), Some(NONCE), "{place}");
+        }
     }
 
     #[test]

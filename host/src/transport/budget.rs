@@ -2,8 +2,8 @@
 //! for its bytes as they come, and for what they unpack to before they do; when
 //! there are none it is refused, and its sender is asked to try again.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A process that may use so much memory gives this part of it to the bytes of
 /// requests. Beside them each request needs room for the index, the edits and the
@@ -12,6 +12,43 @@ const SHARE: u64 = 5;
 
 /// No share is smaller: one request of a usual size has to fit.
 const LEAST: u64 = 8 << 20;
+
+/// What somebody wants the whole process to stay below, while this lives: requests get
+/// a share of it, and of nothing more.
+#[derive(Debug)]
+pub struct Ceiling(usize);
+
+/// The shares of all ceilings that there are, and the least of them.
+static CEILINGS: Mutex<Vec<usize>> = Mutex::new(vec![]);
+static LEAST_SHARE: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+fn with_ceilings(change: impl FnOnce(&mut Vec<usize>)) {
+    let mut ceilings = CEILINGS.lock().unwrap_or_else(PoisonError::into_inner);
+    change(&mut ceilings);
+    LEAST_SHARE.store(ceilings.iter().copied().min().unwrap_or(usize::MAX), Ordering::Relaxed);
+}
+
+impl Ceiling {
+    pub fn new(memory: u64) -> Self {
+        let share = share_of(memory);
+        with_ceilings(|ceilings| ceilings.push(share));
+        Self(share)
+    }
+}
+
+impl Drop for Ceiling {
+    fn drop(&mut self) {
+        with_ceilings(|ceilings| {
+            if let Some(own) = ceilings.iter().position(|share| *share == self.0) {
+                ceilings.swap_remove(own);
+            }
+        });
+    }
+}
+
+fn share_of(memory: u64) -> usize {
+    usize::try_from((memory / SHARE).max(LEAST)).unwrap_or(usize::MAX)
+}
 
 #[derive(Debug)]
 pub struct Budget {
@@ -26,8 +63,11 @@ impl Budget {
 
     /// A share of what this process may use.
     pub fn of_process() -> Arc<Self> {
-        let share = (memory_limit() / SHARE).max(LEAST);
-        Self::new(usize::try_from(share).unwrap_or(usize::MAX))
+        Self::new(share_of(memory_limit()))
+    }
+
+    fn limit(&self) -> usize {
+        self.limit.min(LEAST_SHARE.load(Ordering::Relaxed))
     }
 
     /// Bytes that requests hold now.
@@ -37,7 +77,7 @@ impl Budget {
 
     /// Whether so many bytes would be given now.
     pub fn has(&self, bytes: usize) -> bool {
-        self.used().saturating_add(bytes) <= self.limit
+        self.used().saturating_add(bytes) <= self.limit()
     }
 
     pub fn lease(self: &Arc<Self>) -> Lease {
@@ -55,7 +95,8 @@ pub struct Lease {
 impl Lease {
     /// Takes so many bytes more, if there are so many.
     pub fn grow(&mut self, bytes: usize) -> bool {
-        let take = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.budget.limit);
+        let limit = self.budget.limit();
+        let take = |used: usize| used.checked_add(bytes).filter(|used| *used <= limit);
         let taken = self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
         if taken {
             self.held += bytes;
