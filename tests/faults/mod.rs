@@ -355,10 +355,16 @@ fn run(plan: &Plan, subject: &Subject) -> Result<Report, String> {
     })
 }
 
-/// Does so many runs from this seed on, several at once. Answers with the reports by
-/// mode, and with the seeds that failed.
-fn runs(base: u64, count: usize, subject: &Subject) -> (BTreeMap<Mode, Vec<Report>>, Vec<(u64, String)>) {
-    let (next, reports, failures) = (AtomicUsize::new(0), Mutex::default(), Mutex::new(vec![]));
+/// What many runs came to: by mode, and the seeds that failed.
+#[derive(Default)]
+struct Outcome {
+    reports: BTreeMap<Mode, Vec<Report>>,
+    failures: Vec<(u64, String)>,
+}
+
+/// Does so many runs from this seed on, several at once.
+fn runs(base: u64, count: usize, subject: &Subject) -> Outcome {
+    let (next, outcome) = (AtomicUsize::new(0), Mutex::<Outcome>::default());
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE.min(count) {
             scope.spawn(|| {
@@ -371,19 +377,17 @@ fn runs(base: u64, count: usize, subject: &Subject) -> (BTreeMap<Mode, Vec<Repor
                     if !subject.can_do(&plan) {
                         continue;
                     }
-                    match run(&plan, subject) {
-                        Ok(report) => {
-                            let mut reports: std::sync::MutexGuard<'_, BTreeMap<Mode, Vec<Report>>> =
-                                reports.lock().unwrap();
-                            reports.entry(plan.mode).or_default().push(report);
-                        }
-                        Err(failure) => failures.lock().unwrap().push((plan.seed, failure)),
+                    let done = run(&plan, subject);
+                    let mut outcome = outcome.lock().unwrap();
+                    match done {
+                        Ok(report) => outcome.reports.entry(plan.mode).or_default().push(report),
+                        Err(failure) => outcome.failures.push((plan.seed, failure)),
                     }
                 }
             });
         }
     });
-    (reports.into_inner().unwrap(), failures.into_inner().unwrap())
+    outcome.into_inner().unwrap()
 }
 
 /// A line for each mode.
@@ -418,7 +422,7 @@ fn two_hundred_seeded_runs_lose_nothing_that_was_acknowledged() {
     let base = number_in_environment("VESPID_FAULT_SEED").unwrap_or(now.as_millis() as u64);
     println!("faults: base seed {base}");
     let (began, subject) = (Instant::now(), Subject::of_environment());
-    let (reports, failures) = runs(base, count, &subject);
+    let Outcome { reports, failures } = runs(base, count, &subject);
     println!("{}faults: {count} runs in {:?}", summary(&reports), began.elapsed());
     let told = failures.iter().map(|(seed, failure)| {
         let replay = "cargo test -p vespid --test vespid_tests -- faults::one_seed_again --nocapture";
