@@ -219,9 +219,9 @@ export!(Script);
 
 fn ready(step: Step) -> Result<Ready, String> {
     let texts = match &step {
-        Step::ReplaceMatches { patterns, .. }
-        | Step::Dump { patterns, .. }
-        | Step::SearchTexts { patterns, .. } => patterns.as_slice(),
+        Step::ReplaceMatches { patterns, .. } | Step::Dump { patterns, .. } | Step::SearchTexts { patterns, .. } => {
+            patterns.as_slice()
+        }
         _ => &[],
     };
     let compiled: Result<Vec<u32>, String> = texts.iter().map(|text| patterns::compile(text)).collect();
