@@ -1,7 +1,9 @@
 //! The account of every span. What came in is sent, dropped, rejected or in flight,
 //! and one reading shows all of it at one moment:
 //!
-//!     received + copied + recovered = sent + dropped + rejected + in flight
+//! ```text
+//! received + copied + recovered = sent + dropped + rejected + in flight
+//! ```
 //!
 //! Spans in flight are held by tokens that travel with their bytes ([`Held`]). A
 //! component settles what it knows the end of; what is thrown away unsettled, as
