@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::support::proto::framed;
 use crate::support::send::{Body, export_call, http2, whole};
 use crate::support::spans::{spans, text};
-use crate::support::{Collector, Reply, Setup, Sink, request, runtime, to, wait_for};
+use crate::support::{Collector, PATIENCE, Reply, Setup, Sink, request, runtime, to, wait_for, wait_within};
 
 /// The destination takes ten requests in this time.
 const PACE: Duration = Duration::from_millis(100);
@@ -84,16 +84,17 @@ impl Load {
 /// Loads a collector for some seconds, and watches it; its memory must stay below this.
 fn overload(setup: Setup, sink: &Sink, limit: u64) {
     let seconds = std::env::var("VESPID_OVERLOAD_SECONDS").map_or(3, |text| text.parse().unwrap());
+    let lasts = Duration::from_secs(seconds);
     sink.answer(Reply::Delayed(PACE));
     let collector = setup.start();
     let (load, began) = (Arc::new(Load::default()), Instant::now());
     let mut tasks = load.start(&collector);
-    wait_for("the end of the load", || {
+    wait_within(lasts + PATIENCE, "the end of the load", || {
         let (resident, _) = collector.memory();
         assert!(resident < limit, "it has {resident} bytes of memory after {:?}", began.elapsed());
         assert_eq!(collector.health().status, 200);
         collector.metrics();
-        (began.elapsed() > Duration::from_secs(seconds)).then_some(())
+        (began.elapsed() > lasts).then_some(())
     });
     load.is_over.store(true, Ordering::Relaxed);
     wait_for("the end of all senders", || {
