@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value as Json;
 use vespid_plugin::patterns::match_texts;
-use vespid_plugin::{Batch, Owner, Pattern, Rejection, SpanKind, Texts, Value};
+use vespid_plugin::{Batch, Owner, Pattern, Rejection, Texts, Value};
 
 use crate::{TextList, configured, text};
 
@@ -115,10 +115,6 @@ const KINDS: [&str; 6] = [
     "SPAN_KIND_CONSUMER",
 ];
 
-fn kind_name(kind: SpanKind) -> &'static str {
-    KINDS[kind as usize]
-}
-
 /// Reads the settings below `path`, and collects what is wrong.
 struct Reader<'a> {
     path: &'a str,
@@ -132,20 +128,26 @@ impl Reader<'_> {
         self.wrong.push(if hint.is_empty() { rejection } else { rejection.hint(hint) });
     }
 
+    /// What the list at `key` wants.
     fn wanted(&mut self, key: &str, texts: Vec<String>) -> Wanted {
         if !self.regexp {
             return Wanted::Strict(texts);
         }
-        let mut patterns = vec![];
-        for (at, text) in texts.iter().enumerate() {
-            match Pattern::new(text) {
-                Ok(pattern) => patterns.push(pattern),
-                // A single setting has no number.
-                Err(error) if key.ends_with(['e', 'n']) => self.wrong(key, error.text(), ""),
-                Err(error) => self.wrong(&format!("{key}[{at}]"), error.text(), ""),
-            }
+        let patterns =
+            (0..).zip(&texts).filter_map(|(at, text): (usize, _)| self.pattern(&format!("{key}[{at}]"), text));
+        Wanted::Regexp(patterns.collect())
+    }
+
+    /// What the single text at `key` wants.
+    fn wanted_one(&mut self, key: &str, text: String) -> Wanted {
+        match self.regexp {
+            true => Wanted::Regexp(self.pattern(key, &text).into_iter().collect()),
+            false => Wanted::Strict(vec![text]),
         }
-        Wanted::Regexp(patterns)
+    }
+
+    fn pattern(&mut self, key: &str, text: &str) -> Option<Pattern> {
+        Pattern::new(text).map_err(|error| self.wrong(key, error.text(), "")).ok()
     }
 
     fn given(&mut self, key: &str, texts: TextList) -> Option<Wanted> {
@@ -162,7 +164,7 @@ impl Reader<'_> {
                 None => WantedValue::Any,
                 Some(value) if !self.regexp => WantedValue::Exactly(value),
                 Some(Value::Text(pattern)) => {
-                    WantedValue::Like(self.wanted(&format!(".{name}[{at}].value"), vec![pattern]))
+                    WantedValue::Like(self.wanted_one(&format!(".{name}[{at}].value"), pattern))
                 }
                 Some(_) => {
                     let message = "a pattern is text, and this is another type";
@@ -217,8 +219,8 @@ impl MatchProperties {
             reader.wrong("", "it says nothing of the spans that are meant", hint);
         }
         let libraries = self.libraries.into_iter().flatten().enumerate().map(|(at, library)| Library {
-            name: reader.wanted(&format!(".libraries[{at}].name"), vec![library.name]),
-            version: library.version.map(|version| reader.wanted(&format!(".libraries[{at}].version"), vec![version])),
+            name: reader.wanted_one(&format!(".libraries[{at}].name"), library.name),
+            version: library.version.map(|version| reader.wanted_one(&format!(".libraries[{at}].version"), version)),
         });
         let libraries = libraries.collect();
         Properties {
@@ -246,7 +248,6 @@ impl Properties {
         if let Some(kinds) = &self.span_kinds {
             let known = kinds.matches(KINDS.iter().collect());
             let of_spans = batch.kinds();
-            debug_assert!(of_spans.iter().all(|kind| KINDS.contains(&kind_name(*kind))));
             and(&|row| known[of_spans[row] as usize]);
         }
         if self.services.is_some() || !self.resources.is_empty() {
