@@ -60,6 +60,8 @@ const STARTS: usize = 11;
 
 /// Spans a second that the sink of an overload takes.
 const SLOW: f64 = 10_000.0;
+/// What the late sink takes for an answer: longer than a queue on the disk waits before it writes.
+const LATE: Duration = Duration::from_millis(150);
 /// Spans in the queue of a restart.
 const QUEUED: u64 = 1_000_000;
 const FILL_DEADLINE: Duration = Duration::from_secs(60);
@@ -141,8 +143,9 @@ fn run(options: &Options) -> Result<()> {
     let bench = Bench {
         options,
         batches: Arc::new(batches::prepare()?),
-        sink: Sink::start(options.sink_rate)?,
-        slow: Sink::start(Some(SLOW))?,
+        sink: Sink::start(options.sink_rate, Duration::ZERO)?,
+        slow: Sink::start(Some(SLOW), Duration::ZERO)?,
+        late: Sink::start(None, LATE)?,
         places: Places { folder: folder.path().to_owned(), guest },
         cpus,
     };
@@ -195,6 +198,8 @@ struct Bench<'a> {
     sink: Sink,
     /// One that takes [`SLOW`] spans a second.
     slow: Sink,
+    /// One that answers after [`LATE`].
+    late: Sink,
     places: Places,
     cpus: Cpus,
 }
@@ -289,7 +294,11 @@ impl Bench<'_> {
 
     /// Where a scenario's spans go.
     fn sink(&self, scenario: Scenario) -> &Sink {
-        if scenario == Scenario::Overload { &self.slow } else { &self.sink }
+        match scenario {
+            Scenario::Overload => &self.slow,
+            Scenario::LateEarly | Scenario::LatePersistent => &self.late,
+            _ => &self.sink,
+        }
     }
 
     /// Fills the queue on the disk of a collector whose destination is down, and kills it.

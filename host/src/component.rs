@@ -75,7 +75,7 @@ pub trait Exporter: Send + Sync {
 pub enum Delivery {
     /// The destination has the spans.
     Delivered,
-    /// They are synced to this storage.
+    /// They are synced to this storage, or the destination has them.
     Synced(String),
     /// They are in memory: a crash loses them.
     Early,

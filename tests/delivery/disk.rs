@@ -7,11 +7,11 @@ use serde_json::json;
 use tempfile::TempDir;
 use tonic::Code;
 
-use super::{came, files, kill, line, send_named, wait_for_settled};
+use super::{came, files, kill, late, line, send_named, wait_for_settled};
 use crate::support::disk::SmallDisk;
 use crate::support::sink::Down;
 use crate::support::spans::{Request, spans, text};
-use crate::support::{Collector, Sink, request, span, wait_for};
+use crate::support::{Collector, Reply, Sink, request, span, wait_for};
 
 /// Three requests on the disk, whose collector was killed; where each begins.
 fn three(folder: &Path) -> (std::path::PathBuf, Vec<usize>) {
@@ -100,8 +100,8 @@ fn foreign_and_empty_files_and_folders_are_no_obstacle() {
 #[test]
 fn a_damaged_file_of_what_is_settled_makes_it_send_twice_and_never_not_at_all() {
     let (folder, sink) = (TempDir::new().unwrap(), Sink::start());
-    sink.answer_next([crate::support::Reply::Accept, crate::support::Reply::Accept]);
-    sink.answer(crate::support::Reply::Hold);
+    sink.answer_next([late(), late()]);
+    sink.answer(Reply::Hold);
     let collector = line(folder.path(), &sink).start();
     send_named(&collector, ["one", "two", "three"]);
     sink.wait(3);
@@ -156,6 +156,36 @@ fn a_write_that_fails_refuses_its_request_and_no_other() {
     assert_eq!(came(&sink), ["before", "after", "new"]);
     assert_eq!(collector.metrics().sum("vespid_exporter_queue_damaged_records", &[]), 0);
     collector.stop();
+}
+
+#[test]
+fn a_sender_that_goes_before_its_request_is_stored_takes_it_out_of_the_queue() {
+    let (folder, sink) = (TempDir::new().unwrap(), Sink::start());
+    sink.answer(Reply::Hold);
+    let collector = line(folder.path(), &sink).file_limit(200 << 10).start();
+    // The disk cannot have it, so that only the destination can.
+    let gone = collector.start_send(&large(300 << 10));
+    sink.wait(1);
+    drop(gone);
+    collector.wait_for_metric("otelcol_exporter_queue_size", &[], 0);
+    collector.wait_for_metric("otelcol_exporter_send_failed_spans", &[], 1);
+    collector.wait_for_metric("vespid_account_in_flight_spans", &[], 0);
+    // The next one is not held up by it.
+    sink.answer(Reply::Accept);
+    send_named(&collector, ["next"]);
+    collector.stop();
+}
+
+#[test]
+fn a_disk_that_cannot_write_is_no_obstacle_where_the_destination_is_only_slow() {
+    let (folder, sink) = (TempDir::new().unwrap(), Sink::start());
+    sink.answer(late());
+    let collector = line(folder.path(), &sink).file_limit(200 << 10).start();
+    for _ in 0..3 {
+        collector.send(&large(300 << 10)).expect_ok();
+    }
+    assert_eq!(sink.received().len(), 3);
+    collector.finish();
 }
 
 #[test]

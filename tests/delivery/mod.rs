@@ -24,12 +24,13 @@ mod modes;
 mod queue;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::config::with;
 use crate::support::spans::names;
-use crate::support::{Collector, Setup, Sink, request, span, to, wait_for};
+use crate::support::{Collector, Reply, Setup, Sink, request, span, to, wait_for};
 
 /// An exporter's settings with a queue on the disk.
 fn queued(address: impl ToString, queue: Value) -> Value {
@@ -62,6 +63,11 @@ fn send_named<'a>(collector: &Collector, names: impl IntoIterator<Item = &'a str
 fn came(sink: &Sink) -> Vec<String> {
     let requests = sink.received();
     requests.iter().flat_map(|it| names(&it.request()).into_iter().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+/// An answer that comes when the disk has the request.
+fn late() -> Reply {
+    Reply::Delayed(Duration::from_millis(400))
 }
 
 /// Kills it as nothing can prevent.

@@ -107,8 +107,8 @@ fn validate_shows_the_mode_of_each_pipeline_in_a_line() {
     assert_eq!((ended.code, ended.log.as_str()), (Some(0), ""));
     let expected = "\
 traces/a: otlp → otlp; a sender gets its OK when every exporter's destination has the spans
-traces/b: otlp → otlp, otlp/disk; a sender gets its OK when the destination of otlp has the spans and they are synced to file_storage for otlp/disk
-traces/c: otlp → otlp/early, otlp/disk; a sender gets its OK when they are synced to file_storage for otlp/disk; early OK from otlp/early: a crash loses what they have not sent
+traces/b: otlp → otlp, otlp/disk; a sender gets its OK when the destination of otlp has the spans and the destination of otlp/disk has them or they are synced to file_storage
+traces/c: otlp → otlp/early, otlp/disk; a sender gets its OK when the destination of otlp/disk has them or they are synced to file_storage; early OK from otlp/early: a crash loses what they have not sent
 traces/d: otlp → otlp/early; early OK from otlp/early: a crash loses what they have not sent
 ";
     let mut lines: Vec<&str> = ended.out.lines().collect();

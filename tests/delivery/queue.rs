@@ -5,7 +5,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tonic::Code;
 
-use super::{came, files, keeping, kill, line, queued, send_named, wait_for_settled};
+use super::{came, files, keeping, kill, late, line, queued, send_named, wait_for_settled};
 use crate::support::config::with;
 use crate::support::proto::framed;
 use crate::support::send::Call;
@@ -54,7 +54,7 @@ fn a_killed_collector_goes_on_in_order_where_it_was() {
 #[test]
 fn what_was_delivered_before_a_kill_is_not_sent_again() {
     let (folder, sink) = (TempDir::new().unwrap(), Sink::start());
-    sink.answer_next([Reply::Accept, Reply::Accept]);
+    sink.answer_next([late(), late()]);
     sink.answer(Reply::Hold);
     let collector = line(folder.path(), &sink).start();
     send_named(&collector, NAMES);
@@ -147,12 +147,35 @@ fn what_cannot_be_delivered_in_its_time_is_dropped_counted_and_told() {
 #[test]
 fn what_the_destination_will_never_take_is_dropped_at_once() {
     let (folder, sink) = (TempDir::new().unwrap(), Sink::start());
-    sink.answer_next([Reply::grpc(Code::InvalidArgument, "no")]);
+    sink.answer(Reply::grpc(Code::Unavailable, "not yet"));
     let mut collector = line(folder.path(), &sink).start();
     send_named(&collector, ["bad", "good"]);
+    sink.answer_next([Reply::grpc(Code::InvalidArgument, "no")]);
+    sink.answer(Reply::Accept);
     collector.wait_for_log("Exporting failed. Dropping data.");
-    sink.wait(2);
+    collector.wait_for_metric("otelcol_exporter_sent_spans", &[], 1);
+    assert_eq!(came(&sink).last().unwrap(), "good");
     collector.finish();
+}
+
+#[test]
+fn what_the_destination_takes_in_time_is_not_written_and_its_sender_hears_what_became_of_it() {
+    let (folder, sink) = (TempDir::new().unwrap(), Sink::start());
+    let collector = line(folder.path(), &sink).start();
+    send_named(&collector, NAMES);
+    // Without an OK the sender has it still, and nothing is lost.
+    sink.answer_next([Reply::grpc(Code::InvalidArgument, "no"), Reply::Partial { rejected: 1, message: "late" }]);
+    collector.send(&request(vec![span("bad")])).expect(Code::InvalidArgument, "no");
+    let partly = collector.send(&request(spans(2))).expect_ok().partial_success.clone().unwrap();
+    assert_eq!((partly.rejected_spans, partly.error_message.as_str()), (1, "late"));
+    assert_eq!(files(folder.path(), "log").len(), 0, "nothing was written");
+    assert_eq!(collector.account().sum("sent"), 6);
+    kill(collector);
+    let other = Sink::start();
+    let collector = line(folder.path(), &other).start();
+    send_named(&collector, ["new"]);
+    assert_eq!(came(&other), ["new"]);
+    collector.stop();
 }
 
 #[test]

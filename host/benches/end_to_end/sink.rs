@@ -40,13 +40,14 @@ pub struct Counts {
 }
 
 impl Sink {
-    /// Takes at most `rate` spans a second, if one is given: it answers late.
-    pub fn start(rate: Option<f64>) -> Result<Self> {
+    /// Takes at most `rate` spans a second, if one is given, by answering late; and answers
+    /// after `delay` at the earliest.
+    pub fn start(rate: Option<f64>, delay: Duration) -> Result<Self> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen on loopback")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let counts = Arc::new(Counts::default());
-        let pace = Arc::new(Pace { rate, free_at: Mutex::new(None) });
+        let pace = Arc::new(Pace { rate, delay, free_at: Mutex::new(None) });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("sink".into()).spawn({
             let counts = counts.clone();
@@ -87,6 +88,8 @@ async fn serve(stream: TcpStream, counts: Arc<Counts>, pace: Arc<Pace>) {
     builder
         .http2()
         .timer(TokioTimer::new())
+        // As many requests as a collector has consumers.
+        .max_concurrent_streams(None)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
     // A killed collector tears its connection; that is the end of the row.
@@ -122,11 +125,15 @@ async fn count(headers: &HeaderMap, mut body: Incoming, is_grpc: bool) -> Option
 /// Spreads spans over time.
 struct Pace {
     rate: Option<f64>,
+    delay: Duration,
     free_at: Mutex<Option<Instant>>,
 }
 
 impl Pace {
     async fn wait(&self, spans: u64) {
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
+        }
         let Some(rate) = self.rate else { return };
         let until = {
             let mut free_at = self.free_at.lock().expect("no holder panics");

@@ -29,8 +29,12 @@ pub enum Scenario {
     Waiting,
     /// The queue in memory; answered at once (`wait_for_result: false`)
     Early,
-    /// The queue on the disk; answered when it is synced
+    /// The queue on the disk; answered when the destination has the spans, or they are synced
     Persistent,
+    /// The queue in memory, answered at once; the destination takes 150 ms for each answer
+    LateEarly,
+    /// The queue on the disk and the same destination: every request is synced, read back or not, and settled
+    LatePersistent,
     /// One plugin at 10,000 spans/s
     Rate10k,
     /// No processor, gzip both ways
@@ -65,6 +69,8 @@ impl Scenario {
             Scenario::Waiting => "waiting",
             Scenario::Early => "early",
             Scenario::Persistent => "persistent",
+            Scenario::LateEarly => "late-early",
+            Scenario::LatePersistent => "late-persistent",
             Scenario::Rate10k => "rate10k",
             Scenario::Overload => "overload",
             Scenario::Restart => "restart",
@@ -108,6 +114,7 @@ impl Scenario {
         match self {
             Scenario::None | Scenario::Gzip | Scenario::Zstd | Scenario::Http | Scenario::Json => vec![],
             Scenario::Waiting | Scenario::Early | Scenario::Persistent => vec![],
+            Scenario::LateEarly | Scenario::LatePersistent => vec![],
             Scenario::Overload | Scenario::Restart => vec![],
             Scenario::Plugin | Scenario::GzipPlugin | Scenario::ZstdPlugin | Scenario::Rate10k | Scenario::Start => {
                 vec![&RULES[0]]
@@ -125,6 +132,8 @@ impl Scenario {
             Scenario::Waiting => "{wait_for_result: true}",
             Scenario::Early => "{wait_for_result: false}",
             Scenario::Persistent => "{storage: file_storage}",
+            Scenario::LateEarly => "{wait_for_result: false, queue_size: 100000, num_consumers: 2000}",
+            Scenario::LatePersistent => "{storage: file_storage, queue_size: 100000, num_consumers: 2000}",
             Scenario::Restart => "{storage: file_storage, queue_size: 100000}",
             // As it is without a word.
             Scenario::Overload => "{}",

@@ -48,7 +48,7 @@ pub fn delivery(pipeline: &PipelineOverview) -> String {
     }
     for (id, delivery) in all {
         if let Delivery::Synced(storage) = delivery {
-            waits.push(format!("they are synced to {storage} for {id}"));
+            waits.push(format!("the destination of {id} has them or they are synced to {storage}"));
         }
     }
     let early = of(|delivery| *delivery == Delivery::Early);
@@ -84,12 +84,12 @@ mod tests {
         assert_eq!(
             line(&[("otlp", Delivery::Delivered), ("otlp/b", synced())], &["batch/x"]),
             "a sender gets its OK when the destination of otlp has the spans of its request, whatever batch they \
-             went in and they are synced to file_storage for otlp/b"
+             went in and the destination of otlp/b has them or they are synced to file_storage"
         );
         assert_eq!(
             line(&[("otlp", Delivery::Early), ("otlp/b", synced())], &[]),
-            "a sender gets its OK when they are synced to file_storage for otlp/b; early OK from otlp: a crash \
-             loses what they have not sent"
+            "a sender gets its OK when the destination of otlp/b has them or they are synced to file_storage; early \
+             OK from otlp: a crash loses what they have not sent"
         );
         assert_eq!(
             line(&[("otlp", Delivery::Early)], &[]),

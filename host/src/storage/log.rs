@@ -274,6 +274,10 @@ impl Writer {
     fn append_all(&mut self, appends: Vec<Append>) {
         let mut unsynced = vec![];
         for append in appends {
+            // Whoever gave it up needs no record.
+            if append.reply.is_closed() {
+                continue;
+            }
             match self.write(&append, &mut unsynced) {
                 Ok(stored) => unsynced.push((append, stored)),
                 Err(error) => {

@@ -1,7 +1,9 @@
-//! A queue that answers before the destination does: with a storage when the request
-//! is synced to the disk; without one at once, where `wait_for_result: false` asks for
-//! that. Behind it stands the exporter with its batches and retries.
+//! A queue that need not wait for the destination: with a storage it answers when the
+//! request is synced to the disk, if it is not delivered before; without one at once,
+//! where `wait_for_result: false` asks for that. Behind it stands the exporter with its
+//! batches and retries.
 
+mod pending;
 mod record;
 mod shelf;
 
@@ -9,7 +11,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -21,6 +23,8 @@ use crate::telemetry::{ExporterMetrics, Held, QueueMetrics, reason};
 use crate::traces::Parcel;
 
 use shelf::{Key, Shelf, Taken, User};
+
+type Answer = Result<Outcome, ConsumeError>;
 
 /// What a queue takes, or hands on at once.
 #[derive(Debug, Clone, Copy)]
@@ -91,21 +95,20 @@ impl Queued {
         Self { id, settings, storage, metrics, queue_metrics, courier, shelf, running, is_closed }
     }
 
-    async fn enter(&self, mut parcel: Parcel) -> Result<Outcome, ConsumeError> {
+    async fn enter(&self, mut parcel: Parcel) -> Answer {
         let spans = parcel.spans;
         parcel.held.at(&self.metrics.clerk);
-        let entered = self.try_enter(&mut parcel).await;
-        if let Err((error, why)) = &entered {
+        self.try_enter(&mut parcel).await.unwrap_or_else(|(error, why)| {
             parcel.held.all_rejected(&self.metrics.clerk, why);
             let exporter = &self.id;
             self.metrics.enqueue_failed.inc_by(spans as u64);
             tracing::error!(%exporter, %error, rejected_items = spans, "Exporting failed. Rejecting data.");
-        }
-        entered.map(|()| Outcome::default()).map_err(|(error, _)| error)
+            Err(error)
+        })
     }
 
     /// Puts a request in, or says why not: to its sender, and to the account.
-    async fn try_enter(&self, parcel: &mut Parcel) -> Result<(), (ConsumeError, &'static str)> {
+    async fn try_enter(&self, parcel: &mut Parcel) -> Result<Answer, (ConsumeError, &'static str)> {
         let is_open = !self.is_closed.load(Ordering::Relaxed);
         let Some(running) = self.running.get().filter(|_| is_open) else {
             return Err((ConsumeError::retryable("the collector is shutting down"), reason::CANCELED));
@@ -117,8 +120,12 @@ impl Queued {
         }
         let room = running.user.shelf.reserve(parcel, self.settings.limit, self.settings.waits).await;
         let room = room.ok_or_else(|| (ConsumeError::retryable("sending queue is full"), reason::QUEUE_FULL))?;
-        match room.fill(parcel).await {
-            Ok(()) => Ok(()),
+        let Some(log) = &running.user.shelf.log else {
+            room.fill(parcel, None);
+            return Ok(Ok(Outcome::default()));
+        };
+        match pending::answer(room, parcel, log, &self.metrics).await {
+            Ok(answer) => Ok(answer),
             Err(error @ StorageError::TooLarge(_)) => {
                 Err((ConsumeError::permanent(error.to_string()), reason::TOO_LARGE))
             }
@@ -218,7 +225,7 @@ impl Queued {
                 if let Some(held) = taken.held() {
                     held.all_rejected(&self.metrics.clerk, reason::CANCELED);
                 }
-                taken.settle();
+                taken.settle(Ok(Outcome::default()));
             }
         }
     }
@@ -419,15 +426,36 @@ impl Courier {
                 return self.pause().await;
             }
         };
-        let sent = self.inner.export(parcel.clone()).await;
+        let began = Instant::now();
+        let sent = tokio::select! {
+            biased;
+            sent = self.inner.export(parcel.clone()) => sent,
+            why = taken.withdrawn() => {
+                self.withdraw(taken, why);
+                return true;
+            }
+        };
+        if sent.is_ok() {
+            taken.pace().delivered(began.elapsed());
+        }
         if sent.as_ref().is_err_and(|error| error.is_undecided) {
             return self.pause().await;
         }
         if let Some(held) = taken.held() {
             self.account(held, &parcel, &sent);
         }
-        taken.settle();
+        taken.settle(sent);
         true
+    }
+
+    /// A request whose sender has it still, and hears no OK.
+    fn withdraw(&self, mut taken: Taken, why: &'static str) {
+        if why == reason::CANCELED {
+            self.metrics.send_failed(taken.spans() as u64, "Canceled", false);
+        }
+        if let Some(held) = taken.held() {
+            held.all_rejected(&self.metrics.clerk, why);
+        }
     }
 
     /// What became of a request's spans. The exporter has counted and told it, but for

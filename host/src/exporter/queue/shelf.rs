@@ -6,16 +6,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::{Limit, record};
+use super::pending::{Pace, Pending};
+use super::{Answer, Limit, record};
 use crate::storage::{Log, StorageError, Stored};
 use crate::telemetry::{Clerk, Held, QueueMetrics, Traces};
 use crate::traces::Parcel;
 use crate::transport::budget::memory_limit;
 
-use super::super::LARGE;
 use super::super::sending::Sizer;
 
 /// What tells a queue from all others: a folder, or the exporter's id for one in memory.
@@ -66,13 +65,27 @@ impl Size {
     }
 }
 
-struct Entry {
+pub(super) struct Entry {
     size: Size,
     stored: Option<Stored>,
-    /// Always there in a queue in memory.
+    /// Always there in a queue in memory, and while it is not stored.
     parcel: Option<Parcel>,
     /// Its spans in the account, from when it is put in to when it is settled.
-    held: Held,
+    pub held: Held,
+    /// Its sender has no answer yet.
+    pending: Option<Arc<Pending>>,
+}
+
+impl Entry {
+    /// Looks whether it was stored meanwhile; `false` where nobody wants it any more.
+    fn is_wanted(&mut self) -> bool {
+        let Some(pending) = &self.pending else { return true };
+        if let Some(stored) = pending.stored() {
+            (self.stored, self.pending) = (Some(stored), None);
+            return true;
+        }
+        !pending.is_withdrawn()
+    }
 }
 
 #[derive(Default)]
@@ -81,7 +94,7 @@ struct State {
     /// What waits, is being sent, or is being written.
     held: Size,
     warm: Size,
-    /// The last number of a request in memory.
+    /// The last request's number.
     last: u64,
     /// Whose metrics show the queue, and what they count.
     shown: Option<(QueueMetrics, Sizer)>,
@@ -90,6 +103,23 @@ struct State {
 }
 
 impl State {
+    /// Answers with the entry where nobody wants it any more.
+    fn put(&mut self, number: u64, mut entry: Entry) -> Option<Entry> {
+        if !entry.is_wanted() {
+            return Some(entry);
+        }
+        if entry.stored.is_some() && entry.parcel.is_some() {
+            let is_cold = self.warm.requests >= WARM_REQUESTS || self.warm.bytes + entry.size.bytes > WARM_BYTES;
+            if is_cold {
+                entry.parcel = None;
+            } else {
+                self.warm.add(entry.size);
+            }
+        }
+        self.waiting.insert(number, entry);
+        None
+    }
+
     fn show(&self) {
         if let Some((metrics, sizer)) = &self.shown {
             metrics.size.set(self.held.by(*sizer) as i64);
@@ -99,7 +129,8 @@ impl State {
 
 pub(super) struct Shelf {
     key: Key,
-    log: Option<Log>,
+    pub log: Option<Log>,
+    pub pace: Pace,
     /// What a queue in memory holds at most, whatever its settings say: their senders have
     /// their answers, so that no request under way stands for these bytes.
     most_bytes: usize,
@@ -130,11 +161,14 @@ impl Shelf {
             state.held.add(size);
             let mut held = Held::of(size.items, Traces::default());
             held.recovered(clerk);
-            state.waiting.insert(stored.sequence, Entry { size, stored: Some(stored), parcel: None, held });
+            let entry = Entry { size, stored: Some(stored), parcel: None, held, pending: None };
+            state.waiting.insert(stored.sequence, entry);
+            state.last = state.last.max(stored.sequence);
         }
         let (arrived, left) = (Notify::new(), Notify::new());
         let most_bytes = usize::try_from(memory_limit() / 5).unwrap_or(usize::MAX);
-        let shelf = Arc::new(Self { key: key.clone(), log, most_bytes, state: Mutex::new(state), arrived, left });
+        let (state, pace) = (Mutex::new(state), Pace::default());
+        let shelf = Arc::new(Self { key: key.clone(), log, pace, most_bytes, state, arrived, left });
         shelves.insert(key, Arc::downgrade(&shelf));
         Ok(shelf)
     }
@@ -217,11 +251,30 @@ impl Shelf {
     /// Takes what has waited longest.
     pub fn take(self: &Arc<Self>) -> Option<Taken> {
         let mut state = self.state();
-        let (number, entry) = state.waiting.pop_first()?;
+        let (number, mut entry) = state.waiting.pop_first()?;
         if entry.stored.is_some() && entry.parcel.is_some() {
             state.warm.sub(entry.size);
         }
+        drop(state);
+        entry.is_wanted();
         Some(Taken { shelf: Arc::clone(self), number, entry: Some(entry) })
+    }
+
+    /// Takes a request out whose sender has given it up, unless it is being sent.
+    pub fn withdraw(&self, number: u64) -> Option<Entry> {
+        let entry = self.state().waiting.remove(&number)?;
+        self.release(entry.size);
+        Some(entry)
+    }
+
+    /// A request that waits is stored now, and may do without its memory.
+    pub fn cool(&self, number: u64) {
+        let mut state = self.state();
+        if let Some(entry) = state.waiting.remove(&number) {
+            state.put(number, entry);
+        }
+        drop(state);
+        self.show_bytes();
     }
 
     /// Waits for something that waits; may wake for nothing.
@@ -229,19 +282,14 @@ impl Shelf {
         self.arrived.notified().await;
     }
 
-    fn put(&self, number: u64, mut entry: Entry) {
+    fn put(&self, number: u64, entry: Entry) {
         let mut state = self.state();
-        if entry.stored.is_some() && entry.parcel.is_some() {
-            let is_cold = state.warm.requests >= WARM_REQUESTS || state.warm.bytes + entry.size.bytes > WARM_BYTES;
-            if is_cold {
-                entry.parcel = None;
-            } else {
-                state.warm.add(entry.size);
-            }
-        }
-        state.waiting.insert(number, entry);
+        let unwanted = state.put(number, entry);
         drop(state);
-        self.arrived.notify_one();
+        match unwanted {
+            Some(entry) => self.release(entry.size),
+            None => self.arrived.notify_one(),
+        }
     }
 
     fn release(&self, size: Size) {
@@ -291,28 +339,22 @@ pub(super) struct Reserved {
 }
 
 impl Reserved {
-    /// Puts the request in; it is in when this answers.
-    pub async fn fill(mut self, parcel: &mut Parcel) -> Result<(), StorageError> {
-        let shelf = Arc::clone(&self.shelf);
-        let (number, stored) = match &shelf.log {
-            None => {
-                let mut state = shelf.state();
-                state.last += 1;
-                (state.last, None)
-            }
-            Some(log) => {
-                let items = u32::try_from(parcel.spans).unwrap_or(u32::MAX);
-                let weight = u32::try_from(parcel.message.len()).unwrap_or(u32::MAX);
-                let written = log.append(encode(parcel).await?, items, weight).await?;
-                let stored = written.keep().ok_or(StorageError::Closed)?;
-                (stored.sequence, Some(stored))
-            }
-        };
+    pub fn shelf(&self) -> Arc<Shelf> {
+        Arc::clone(&self.shelf)
+    }
+
+    /// Puts the request in, and answers with its number. It is in nobody's storage yet;
+    /// where there is one, its sender waits behind `pending`.
+    pub fn fill(mut self, parcel: &mut Parcel, pending: Option<Arc<Pending>>) -> u64 {
+        let mut state = self.shelf.state();
+        state.last += 1;
+        let number = state.last;
+        drop(state);
         self.is_used = true;
         let held = std::mem::take(&mut parcel.held);
-        shelf.put(number, Entry { size: self.size, stored, parcel: Some(parcel.clone()), held });
-        shelf.show_bytes();
-        Ok(())
+        let entry = Entry { size: self.size, stored: None, parcel: Some(parcel.clone()), held, pending };
+        self.shelf.put(number, entry);
+        number
     }
 }
 
@@ -363,13 +405,31 @@ impl Taken {
         Ok(parcel)
     }
 
+    /// How its destination does of late.
+    pub fn pace(&self) -> &Pace {
+        &self.shelf.pace
+    }
+
+    /// Comes, with the reason, when the sender takes it back, before it is stored.
+    pub async fn withdrawn(&self) -> &'static str {
+        match self.entry.as_ref().and_then(|entry| entry.pending.as_ref()) {
+            Some(pending) => pending.withdrawn().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// The request's spans in the account.
     pub fn held(&mut self) -> Option<&mut Held> {
         self.entry.as_mut().map(|entry| &mut entry.held)
     }
 
-    /// The request is done with.
-    pub fn settle(mut self) {
+    /// The request is done with, and its sender hears how, unless it has its answer.
+    pub fn settle(mut self, answer: Answer) {
+        if let Some(entry) = &mut self.entry
+            && let Some(pending) = entry.pending.take()
+        {
+            entry.stored = pending.decide(answer);
+        }
         self.end(|log, stored| log.settle(stored));
     }
 
@@ -398,15 +458,4 @@ impl Drop for Taken {
 /// What a request takes of a queue.
 pub(super) fn size_by(parcel: &Parcel, sizer: Sizer) -> usize {
     Size::of(parcel).by(sizer)
-}
-
-/// A request's record. Packing a large one takes a worker too long.
-async fn encode(parcel: &Parcel) -> Result<Vec<Bytes>, StorageError> {
-    if parcel.message.len() <= LARGE {
-        return Ok(record::encode(parcel));
-    }
-    let (message, spans, context) = (parcel.message.clone(), parcel.spans, Arc::clone(&parcel.context));
-    let bare = Parcel { message, spans, context, held: Held::default() };
-    let encoded = tokio::task::spawn_blocking(move || record::encode(&bare)).await;
-    encoded.map_err(|_| StorageError::Closed)
 }
