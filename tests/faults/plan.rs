@@ -238,6 +238,18 @@ fn steps(rng: &mut Rng, plan: &Plan) -> Vec<Step> {
         let after = rng.usize(0..=3);
         steps.insert(rng.usize(..=steps.len()), Step { after, fault: Fault::FillDisk });
     }
+    // Nor does a queue that a prompt destination keeps empty.
+    if plan.mode == Mode::Persistent && rng.u32(..3) > 0 {
+        for which in 0..plan.destinations {
+            if rng.bool() {
+                let after = rng.usize(..=plan.senders * 2);
+                steps.insert(rng.usize(..=steps.len()), Step { after, fault: Fault::Up(which) });
+            }
+        }
+        for which in 0..plan.destinations {
+            steps.insert(0, Step { after: 0, fault: Fault::Down(which) });
+        }
+    }
     steps
 }
 
