@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use http_body_util::BodyExt as _;
 use hyper::client::conn::http2::SendRequest;
 use prost::Message as _;
-use serde_json::json;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::support::proto::framed;
-use crate::support::send::{Body, export_call, http2, whole};
+use crate::support::config::with;
+use crate::support::proto::{framed, gzip};
+use crate::support::send::{Body, export_call, http1, http2, post_call, whole};
 use crate::support::spans::{spans, text};
 use crate::support::{Collector, PATIENCE, Reply, Setup, Sink, request, runtime, to, wait_for, wait_within};
 
@@ -132,17 +134,106 @@ fn overload(setup: Setup, sink: &Sink, limit: u64) {
     assert_eq!(counted.iter().sum::<u64>(), refused, "what was refused is counted");
 }
 
-#[test]
-fn ten_times_too_much_stays_under_a_memory_limiters_limit() {
-    let sink = Sink::start();
+/// To this sink through a queue of these settings, with a limit of 64 MiB.
+fn limited(sink: &Sink, queue: Value) -> Setup {
     let limiter = json!({"check_interval": "100ms", "limit_mib": 64});
-    let setup = Setup::new().processor("memory_limiter", limiter).exporter("otlp", to(&sink));
-    overload(setup, &sink, 64 << 20);
+    let exporter = with(to(sink), [("sending_queue", queue)]);
+    Setup::new().processor("memory_limiter", limiter).exporter("otlp", exporter)
 }
 
 #[test]
-fn ten_times_too_much_stays_under_what_the_process_may_use() {
+fn ten_times_too_much_stays_under_a_memory_limiters_limit() {
     let sink = Sink::start();
-    let setup = Setup::new().exporter("otlp", to(&sink)).variable("GOMEMLIMIT", "128MiB");
-    overload(setup, &sink, 128 << 20);
+    overload(limited(&sink, json!({})), &sink, 64 << 20);
+}
+
+/// Sends one request over many connections of HTTP/1.1, again and again; whoever is
+/// refused reads why, and memory stays below 64 MiB.
+fn overload_http1(setup: Setup, sink: &Sink, call: fn(Body) -> http::Request<Body>, body: &[u8]) {
+    sink.answer(Reply::Delayed(PACE));
+    let collector = setup.start();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut tasks = JoinSet::new();
+    let _inside = runtime().enter();
+    for _ in 0..100 {
+        let (mut sender, is_over) = (runtime().block_on(http1(collector.http())), Arc::clone(&is_over));
+        let body = bytes::Bytes::copy_from_slice(body);
+        tasks.spawn(async move {
+            let mut refused = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                sender.ready().await.expect("the connection stays");
+                let response = sender.send_request(call(whole(body.clone()))).await.expect("there is an answer");
+                let (parts, body) = response.into_parts();
+                body.collect().await.expect("the answer is whole");
+                if parts.status == 503 {
+                    assert!(parts.headers.contains_key("retry-after"));
+                    refused += 1;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                } else {
+                    assert_eq!(parts.status, 200);
+                }
+            }
+            refused
+        });
+    }
+    let began = Instant::now();
+    wait_within(PATIENCE, "the end of the load", || {
+        assert_eq!(collector.health().status, 200);
+        (began.elapsed() > Duration::from_secs(3)).then_some(())
+    });
+    is_over.store(true, Ordering::Relaxed);
+    let refused: u64 = runtime().block_on(tasks.join_all()).iter().sum();
+    assert!(refused > 0, "there was room for everything");
+    let peak = collector.memory().1;
+    println!("overload over HTTP/1.1: {refused} refused, at most {} MiB", peak >> 20);
+    assert!(peak < 64 << 20, "it had {peak} bytes of memory");
+    collector.stop();
+}
+
+#[test]
+fn too_much_over_many_connections_of_http1_stays_under_the_limit_and_each_sender_reads_its_answer() {
+    let sink = Sink::start();
+    overload_http1(limited(&sink, json!({})), &sink, post_call, &medium());
+}
+
+#[test]
+fn bodies_that_grow_to_a_hundred_times_their_size_stay_under_the_limit() {
+    let packed = |body| {
+        let mut call = post_call(body);
+        call.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+        call
+    };
+    let sink = Sink::start();
+    let mut spans = spans(2500);
+    spans.iter_mut().for_each(|span| span.attributes = vec![text("filler", &"x".repeat(4000))]);
+    let body = gzip(&request(spans).encode_to_vec());
+    assert!(body.len() < 200 << 10, "{} bytes", body.len());
+    overload_http1(limited(&sink, json!({})), &sink, packed, &body);
+}
+
+/// More than memory would hold, where nothing else bounded the queue.
+fn large(queue: Value) -> Value {
+    with(queue, [("queue_size", json!(100_000))])
+}
+
+fn medium() -> Vec<u8> {
+    let mut spans = spans(SPANS);
+    spans.iter_mut().for_each(|span| span.attributes = vec![text("filler", &"x".repeat(600))]);
+    request(spans).encode_to_vec()
+}
+
+#[test]
+fn too_much_for_a_queue_that_answers_early_stays_under_the_limit() {
+    let sink = Sink::start();
+    let queue = large(json!({"wait_for_result": false}));
+    overload_http1(limited(&sink, queue), &sink, post_call, &medium());
+}
+
+#[test]
+fn too_much_for_a_queue_on_the_disk_stays_under_the_limit() {
+    let (folder, sink) = (TempDir::new().unwrap(), Sink::start());
+    let setup = limited(&sink, large(json!({"storage": "file_storage"})))
+        .set("extensions.file_storage", json!({"directory": folder.path(), "max_size_mib": 8}))
+        .set("service.extensions", json!(["health_check", "file_storage"]));
+    overload_http1(setup, &sink, post_call, &medium());
 }

@@ -2,16 +2,21 @@
 //! for its bytes as they come, and for what they unpack to before they do; when
 //! there are none it is refused, and its sender is asked to try again.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A process that may use so much memory gives this part of it to the bytes of
 /// requests. Beside them each request needs room for the index, the edits and the
-/// outgoing message: up to four times its bytes.
-const SHARE: u64 = 5;
+/// outgoing message: up to four times its bytes; and connections have their buffers.
+const SHARE: u64 = 6;
 
 /// No share is smaller: one request of a usual size has to fit.
 const LEAST: u64 = 8 << 20;
+
+/// Giving memory back takes a while, so that it is not done more often.
+const TIDY_PAUSE: Duration = Duration::from_millis(20);
 
 /// What somebody wants the whole process to stay below, while this lives: requests get
 /// a share of it, and of nothing more.
@@ -44,6 +49,12 @@ impl Drop for Ceiling {
             }
         });
     }
+}
+
+/// What the process gives now to bytes that are held for the same time as requests are.
+pub fn share() -> usize {
+    static OF_PROCESS: LazyLock<usize> = LazyLock::new(|| share_of(memory_limit()));
+    LEAST_SHARE.load(Ordering::Relaxed).min(*OF_PROCESS)
 }
 
 fn share_of(memory: u64) -> usize {
@@ -81,7 +92,7 @@ impl Budget {
     }
 
     pub fn lease(self: &Arc<Self>) -> Lease {
-        Lease { budget: Arc::clone(self), held: 0 }
+        Lease { budget: Arc::clone(self), held: 0, ahead: 0, is_refused: false }
     }
 }
 
@@ -90,17 +101,35 @@ impl Budget {
 pub struct Lease {
     budget: Arc<Budget>,
     held: usize,
+    /// Of what is held, what is still to come.
+    ahead: usize,
+    is_refused: bool,
 }
 
 impl Lease {
+    /// Takes so many bytes that are to come, if there are so many; `grow` takes of them first.
+    pub fn reserve(&mut self, bytes: usize) -> bool {
+        let taken = self.take(bytes);
+        self.ahead += if taken { bytes } else { 0 };
+        taken
+    }
+
     /// Takes so many bytes more, if there are so many.
     pub fn grow(&mut self, bytes: usize) -> bool {
+        let reserved = self.ahead.min(bytes);
+        let taken = self.take(bytes - reserved);
+        self.ahead -= if taken { reserved } else { 0 };
+        taken
+    }
+
+    fn take(&mut self, bytes: usize) -> bool {
         let limit = self.budget.limit();
         let take = |used: usize| used.checked_add(bytes).filter(|used| *used <= limit);
         let taken = self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
         if taken {
             self.held += bytes;
         }
+        self.is_refused |= !taken;
         taken
     }
 
@@ -112,6 +141,7 @@ impl Lease {
     /// Takes over what the other holds.
     pub fn join(&mut self, mut other: Self) {
         self.held += std::mem::take(&mut other.held);
+        self.is_refused |= std::mem::take(&mut other.is_refused);
     }
 
     /// Gives so many bytes back before the request ends.
@@ -125,6 +155,10 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.held, Ordering::Relaxed);
+        // What it had is freed by now.
+        if self.is_refused {
+            tidy_up();
+        }
     }
 }
 
@@ -148,6 +182,16 @@ pub fn resident_memory() -> Option<u64> {
 pub fn give_memory_back() {
     // SAFETY: it takes no pointer and may be called from any thread at any time.
     unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
+/// Where requests are refused for their memory, what others left behind is not to stand
+/// beside what is held: the allocator keeps it for a while, and each thread has its own.
+fn tidy_up() {
+    thread_local!(static LAST: Cell<Option<Instant>> = const { Cell::new(None) });
+    if LAST.get().is_none_or(|last| last.elapsed() > TIDY_PAUSE) {
+        give_memory_back();
+        LAST.set(Some(Instant::now()));
+    }
 }
 
 fn machine() -> Option<u64> {
@@ -200,7 +244,9 @@ mod tests {
         let mut other = budget.lease();
         assert!(other.grow(40) && !other.grow(1));
         one.shrink(10);
-        assert!(other.grow(10) && !other.grow(usize::MAX));
+        assert!(other.reserve(10) && !other.reserve(1) && !one.grow(1));
+        // What was reserved is there, and counts once.
+        assert!(other.grow(4) && other.grow(6) && !other.grow(1) && !other.grow(usize::MAX));
         drop(one);
         assert_eq!(budget.used(), 50);
         drop(other);

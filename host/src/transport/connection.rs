@@ -72,6 +72,9 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 /// A whole batch in one frame saves most of HTTP/2's cost, where the client goes along.
 const FRAME: u32 = 256 << 10;
 const HEADER_LIST: u32 = 64 << 10;
+/// What a connection of HTTP/1.1 reads ahead, a request's head included: nobody has asked
+/// the budget for it yet.
+const HTTP1_BUFFER: usize = 32 << 10;
 /// Streams that a client has opened and reset without waiting, at most.
 const PENDING_RESETS: usize = 64;
 /// hyper counts the wait for the next request on a kept connection too, so it is
@@ -202,6 +205,7 @@ fn builder(settings: &ConnectionSettings) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
+        .max_buf_size(HTTP1_BUFFER)
         .header_read_timeout(settings.header_timeout)
         .keep_alive(settings.keep_alive);
     builder

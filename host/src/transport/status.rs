@@ -80,7 +80,7 @@ struct FieldViolation {
 const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
 const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
 
-/// What a sender is told to wait when this process is out of memory for requests.
+/// What a sender is told to wait when this process cannot take its request now.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A destination that asks for a longer pause than this gets this one.
@@ -215,7 +215,9 @@ pub fn of_error(error: &ConsumeError) -> RpcStatus {
         (false, Some(code)) if code != Code::Ok && !is_retryable(code, true) => code,
         (false, _) => Code::Internal,
     };
-    RpcStatus::new(code, error.message.clone()).with_retry(error.retry_after.filter(|_| error.retryable))
+    // What a destination has said is passed on as it is.
+    let pause = error.retry_after.or(error.code.is_none().then_some(RETRY_AFTER));
+    RpcStatus::new(code, error.message.clone()).with_retry(pause.filter(|_| error.retryable))
 }
 
 /// Whether a gRPC client tries again. RESOURCE_EXHAUSTED means so only with a RetryInfo.
@@ -330,6 +332,7 @@ mod tests {
         assert_eq!(of_error(&exhausted).code, Code::Internal as i32);
         let refused = ConsumeError::permanent("no").with_code(Code::InvalidArgument as i32);
         assert_eq!(of_error(&refused).code, Code::InvalidArgument as i32);
-        assert_eq!(of_error(&ConsumeError::retryable("later")).code, Code::Unavailable as i32);
+        let later = of_error(&ConsumeError::retryable("later"));
+        assert_eq!((later.code, later.retry_after()), (Code::Unavailable as i32, Some(RETRY_AFTER)));
     }
 }

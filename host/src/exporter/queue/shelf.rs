@@ -13,7 +13,7 @@ use super::{Answer, Limit, record};
 use crate::storage::{Log, StorageError, Stored};
 use crate::telemetry::{Clerk, Held, QueueMetrics, Traces};
 use crate::traces::Parcel;
-use crate::transport::budget::memory_limit;
+use crate::transport::budget::share;
 
 use super::super::sending::Sizer;
 
@@ -131,9 +131,6 @@ pub(super) struct Shelf {
     key: Key,
     pub log: Option<Log>,
     pub pace: Pace,
-    /// What a queue in memory holds at most, whatever its settings say: their senders have
-    /// their answers, so that no request under way stands for these bytes.
-    most_bytes: usize,
     state: Mutex<State>,
     /// Something waits.
     arrived: Notify,
@@ -166,9 +163,8 @@ impl Shelf {
             state.last = state.last.max(stored.sequence);
         }
         let (arrived, left) = (Notify::new(), Notify::new());
-        let most_bytes = usize::try_from(memory_limit() / 5).unwrap_or(usize::MAX);
         let (state, pace) = (Mutex::new(state), Pace::default());
-        let shelf = Arc::new(Self { key: key.clone(), log, pace, most_bytes, state, arrived, left });
+        let shelf = Arc::new(Self { key: key.clone(), log, pace, state, arrived, left });
         shelves.insert(key, Arc::downgrade(&shelf));
         Ok(shelf)
     }
@@ -224,7 +220,8 @@ impl Shelf {
     fn try_reserve(self: &Arc<Self>, size: Size, limit: Limit) -> Option<Reserved> {
         let mut state = self.state();
         let is_full = state.held.by(limit.sizer).saturating_add(size.by(limit.sizer)) > limit.size;
-        if is_full || (self.log.is_none() && state.held.bytes.saturating_add(size.bytes) > self.most_bytes) {
+        // What is in memory has its answer, so that no request under way stands for its bytes.
+        if is_full || (self.log.is_none() && state.held.bytes.saturating_add(size.bytes) > share()) {
             return None;
         }
         state.held.add(size);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tonic::Code;
 
 use crate::traces::{Message, PREFIX};
@@ -56,7 +56,7 @@ const LARGE: usize = 512 << 10;
 
 /// A body that is being read; what came counts against the lease.
 pub(super) struct Body<'a> {
-    pub incoming: Incoming,
+    pub incoming: &'a mut Incoming,
     pub lease: &'a mut Lease,
 }
 
@@ -76,6 +76,29 @@ impl Body<'_> {
             }
         }
     }
+}
+
+/// A sender that is refused has its answer, and may still be sending: so much of it is
+/// read and thrown away, for so long, so that it comes to read the answer before the
+/// connection breaks under its writes.
+const LINGER: (u64, Duration) = (4 << 20, Duration::from_secs(2));
+
+/// Reads what an answered request still brings, if that is little. HTTP/2 needs no such
+/// thing.
+pub(super) fn linger(mut incoming: Incoming) {
+    let (most, time) = LINGER;
+    if incoming.is_end_stream() || incoming.size_hint().lower() > most {
+        return;
+    }
+    tokio::spawn(tokio::time::timeout(time, async move {
+        let mut came = 0;
+        while let Some(Ok(frame)) = incoming.frame().await {
+            came += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if came > most {
+                return;
+            }
+        }
+    }));
 }
 
 /// Unpacks a message of at most `limit` bytes that came behind gRPC's prefix, or

@@ -55,12 +55,12 @@ pub(super) async fn handle(intake: Arc<Intake>, request: Request<Incoming>) -> R
 
 async fn answer(intake: &Intake, request: Request<Incoming>) -> Result<Outcome, RpcStatus> {
     intake.admit().map_err(|error| status::of_error(&error))?;
-    let (parts, incoming) = request.into_parts();
+    let (parts, mut incoming) = request.into_parts();
     let identity = intake.authenticate(&parts.headers).await;
     let identity = identity.map_err(|error| RpcStatus::new(Code::Unauthenticated, error.to_string()))?;
     // Held until the answer is known: that long the bytes are here.
     let mut lease = intake.budget.lease();
-    let message = read(intake, &parts.headers, Body { incoming, lease: &mut lease }).await;
+    let message = read(intake, &parts.headers, Body { incoming: &mut incoming, lease: &mut lease }).await;
     let message = message.inspect_err(|_| intake.failed(0))?;
     intake.accept(message, &parts, identity).await.map_err(|refusal| match refusal {
         Refusal::Malformed(error) => RpcStatus::malformed(format!("byte {}", error.offset), error.to_string()),
@@ -100,7 +100,8 @@ async fn read(intake: &Intake, headers: &HeaderMap, mut body: Body<'_>) -> Resul
                 return Err(failed(&BodyError::TooLarge(limit)));
             }
             // Refused before it comes, where it could not be held.
-            if !intake.budget.has(length.saturating_sub(so_far.len())) {
+            let to_come = length.saturating_sub(so_far.len());
+            if !intake.budget.has(to_come) || !body.lease.reserve(to_come.min(FIRST_PIECE)) {
                 return Err(failed(&BodyError::NoRoom));
             }
             expected = Some(length + PREFIX);

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::header::{
     ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tonic::Code;
 
@@ -65,9 +66,10 @@ pub(super) async fn handle(intake: Arc<Intake>, request: Request<Incoming>) -> R
     {
         return answer;
     }
-    let origin = request.headers().get(ORIGIN).cloned();
-    let encoding = Encoding::of(request.headers()).unwrap_or(Encoding::Protobuf);
-    let answer = respond(&intake, request);
+    let (parts, mut incoming) = request.into_parts();
+    let origin = parts.headers.get(ORIGIN);
+    let encoding = Encoding::of(&parts.headers).unwrap_or(Encoding::Protobuf);
+    let answer = respond(&intake, &parts, &mut incoming);
     let mut response = match settings.write_timeout {
         None => answer.await,
         Some(limit) => tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
@@ -76,30 +78,33 @@ pub(super) async fn handle(intake: Arc<Intake>, request: Request<Incoming>) -> R
             refuse(&intake, (status::to_http(status.code), status), encoding)
         }),
     };
+    if parts.version < Version::HTTP_2 {
+        body::linger(incoming);
+    }
     let headers = response.headers_mut();
     for (name, value) in &settings.response_headers {
         headers.insert(name, value.clone());
     }
     if let Some(cors) = &settings.cors {
-        cors.mark(origin.as_ref(), headers);
+        cors.mark(origin, headers);
     }
     response
 }
 
-async fn respond(intake: &Intake, request: Request<Incoming>) -> Response<Ready> {
-    if request.uri().path() != intake.settings.http.path {
+async fn respond(intake: &Intake, parts: &Parts, incoming: &mut Incoming) -> Response<Ready> {
+    if parts.uri.path() != intake.settings.http.path {
         return plain(StatusCode::NOT_FOUND, "404 page not found");
     }
-    if request.method() != Method::POST {
+    if parts.method != Method::POST {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed, supported: [POST]");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
-    let Some(encoding) = Encoding::of(request.headers()) else {
+    let Some(encoding) = Encoding::of(&parts.headers) else {
         let message = "415 unsupported media type, supported: [application/json, application/x-protobuf]";
         return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
     };
-    match answer(intake, request, encoding).await {
+    match answer(intake, parts, incoming, encoding).await {
         Ok(outcome) => {
             let mut response = Response::new(Ready::new(encoding.write(&status::accepted(outcome))));
             response.headers_mut().insert(CONTENT_TYPE, encoding.content_type());
@@ -112,9 +117,13 @@ async fn respond(intake: &Intake, request: Request<Incoming>) -> Response<Ready>
 /// A refusal: HTTP's status, and `google.rpc.Status` as its body.
 type Refused = (StatusCode, RpcStatus);
 
-async fn answer(intake: &Intake, request: Request<Incoming>, encoding: Encoding) -> Result<Outcome, Refused> {
+async fn answer(
+    intake: &Intake,
+    parts: &Parts,
+    incoming: &mut Incoming,
+    encoding: Encoding,
+) -> Result<Outcome, Refused> {
     intake.admit().map_err(|error| of_error(&error))?;
-    let (parts, incoming) = request.into_parts();
     let identity = intake
         .authenticate(&parts.headers)
         .await
@@ -123,7 +132,7 @@ async fn answer(intake: &Intake, request: Request<Incoming>, encoding: Encoding)
     let mut lease = intake.budget.lease();
     let message = message(intake, &parts.headers, Body { incoming, lease: &mut lease }, encoding).await;
     let message = message.inspect_err(|_| intake.failed(0))?;
-    intake.accept(message, &parts, identity).await.map_err(|refusal| match refusal {
+    intake.accept(message, parts, identity).await.map_err(|refusal| match refusal {
         Refusal::Malformed(error) => {
             (StatusCode::BAD_REQUEST, RpcStatus::malformed(format!("byte {}", error.offset), error.to_string()))
         }
@@ -172,11 +181,12 @@ async fn read(intake: &Intake, headers: &HeaderMap, mut body: Body<'_>) -> Resul
         return Err(failed(&BodyError::TooLarge(limit)));
     }
     // Refused before it comes, where it could not be held.
-    if !intake.budget.has(claimed.unwrap_or_default()) {
+    let first = claimed.unwrap_or_default().min(FIRST_PIECE);
+    if !intake.budget.has(claimed.unwrap_or_default()) || !body.lease.reserve(first) {
         return Err(failed(&BodyError::NoRoom));
     }
     // Room for gRPC's prefix, so that a gRPC exporter sends this very buffer on.
-    let mut buffer = Vec::with_capacity(PREFIX + claimed.unwrap_or_default().min(FIRST_PIECE));
+    let mut buffer = Vec::with_capacity(PREFIX + first);
     buffer.resize(PREFIX, 0);
     while let Some(piece) = body.next().await.map_err(|error| failed(&error))? {
         if buffer.len() - PREFIX + piece.len() > limit {
