@@ -147,6 +147,13 @@ fn ten_times_too_much_stays_under_a_memory_limiters_limit() {
     overload(limited(&sink, json!({})), &sink, 64 << 20);
 }
 
+#[test]
+fn ten_times_too_much_stays_under_what_the_process_may_use() {
+    let sink = Sink::start();
+    let setup = Setup::new().exporter("otlp", to(&sink)).variable("GOMEMLIMIT", "128MiB");
+    overload(setup, &sink, 128 << 20);
+}
+
 /// Sends one request over many connections of HTTP/1.1, again and again; whoever is
 /// refused reads why, and memory stays below 64 MiB.
 fn overload_http1(setup: Setup, sink: &Sink, call: fn(Body) -> http::Request<Body>, body: &[u8]) {

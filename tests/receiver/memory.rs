@@ -10,8 +10,8 @@ use crate::support::send::{Call, pieces};
 use crate::support::spans::{spans, text};
 use crate::support::{Reply, Setup, Sink, request, span, wait_for};
 
-/// A fifth of it is 16 MiB.
-const PROCESS: &str = "80MiB";
+/// A sixth of it is 16 MiB.
+const PROCESS: &str = "96MiB";
 const SHARE: usize = 16 << 20;
 
 fn large(bytes: usize) -> Vec<u8> {
