@@ -20,7 +20,7 @@ use crate::telemetry::{ExporterMetrics, Held, reason};
 use crate::traces::Parcel;
 
 /// What a destination gets to take a request in, before the disk has to.
-pub(super) const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(100);
 /// What it gets where the disk cannot.
 const LAST_HOPE: Duration = Duration::from_secs(1);
 
@@ -239,4 +239,48 @@ async fn store(parcel: &Parcel, log: &Log) -> Result<Written, StorageError> {
         encoded.map_err(|_| StorageError::Closed)?
     };
     log.append(pieces, items, weight).await
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::component::ConsumeError;
+    use crate::storage::{LogSettings, Opened};
+
+    fn open(folder: &std::path::Path) -> Opened {
+        let (folder, patience) = (folder.join("queue"), Duration::from_secs(5));
+        let settings = LogSettings { folder, parents: None, patience, segment_bytes: 1 << 20, max_bytes: 1 << 20 };
+        Log::open(settings).unwrap()
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_first_answers_and_the_others_find_that_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(folder.path()).log;
+        let written = async || log.append(vec![Bytes::from_static(b"record")], 1, 6).await.unwrap();
+        let refused = || Err(ConsumeError::permanent("no"));
+
+        let decided = Pending::default();
+        assert_eq!(decided.decide(refused()), None);
+        assert!(!decided.store(written().await) && !decided.withdraw(reason::CANCELED));
+        assert_eq!((decided.decision().await, decided.decide(Ok(Outcome::default()))), (refused(), None));
+
+        let stored = Pending::default();
+        assert!(stored.store(written().await) && !stored.withdraw(reason::CANCELED) && !stored.is_withdrawn());
+        assert!(stored.stored().is_some());
+        assert_eq!(stored.decide(refused()), stored.stored(), "the record is to be settled");
+        assert_eq!(stored.decision().now_or_never(), None, "its sender has an OK");
+
+        let withdrawn = Pending::default();
+        assert_eq!(withdrawn.withdrawn().now_or_never(), None);
+        assert!(withdrawn.withdraw(reason::NOT_STORED) && !withdrawn.store(written().await));
+        assert_eq!((withdrawn.withdrawn().await, withdrawn.decide(refused())), (reason::NOT_STORED, None));
+
+        // Of the three records only the stored one is left.
+        log.flush().await;
+        drop(log);
+        assert_eq!(open(folder.path()).stored, [stored.stored().unwrap()]);
+    }
 }

@@ -261,6 +261,8 @@ impl Shelf {
     pub fn withdraw(&self, number: u64) -> Option<Entry> {
         let entry = self.state().waiting.remove(&number)?;
         self.release(entry.size);
+        // Whoever waits for the end of all requests looks again.
+        self.wake();
         Some(entry)
     }
 

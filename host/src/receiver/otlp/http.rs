@@ -78,7 +78,7 @@ pub(super) async fn handle(intake: Arc<Intake>, request: Request<Incoming>) -> R
             refuse(&intake, (status::to_http(status.code), status), encoding)
         }),
     };
-    if parts.version < Version::HTTP_2 {
+    if parts.version < Version::HTTP_2 && !response.status().is_success() {
         body::linger(incoming);
     }
     let headers = response.headers_mut();
