@@ -59,10 +59,10 @@ fn a_limiter_refuses_while_there_is_too_much_and_takes_more_when_there_is_not() 
         .pipeline("traces/limited", &["otlp"], &["memory_limiter"], &["otlp"])
         .pipeline("traces/free", &["otlp/free"], &[], &["otlp"])
         .start();
-    // More than the soft limit is held by a pipeline that has none, and less than a sixth
+    // More than the soft limit is held by a pipeline that has none, and less than an eighth
     // of the limit, which is all that requests get.
     let mut large = span("large");
-    large.attributes = vec![text("key", &"x".repeat(22 << 20))];
+    large.attributes = vec![text("key", &"x".repeat(17 << 20))];
     let large = framed(&request(vec![large]).encode_to_vec());
     let free = collector.grpc_of("otlp/free");
     collector.offer(2);

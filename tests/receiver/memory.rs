@@ -10,8 +10,8 @@ use crate::support::send::{Call, pieces};
 use crate::support::spans::{spans, text};
 use crate::support::{Reply, Setup, Sink, request, span, wait_for};
 
-/// A sixth of it is 16 MiB.
-const PROCESS: &str = "96MiB";
+/// An eighth of it is 16 MiB.
+const PROCESS: &str = "128MiB";
 const SHARE: usize = 16 << 20;
 
 fn large(bytes: usize) -> Vec<u8> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// A process that may use so much memory gives this part of it to the bytes of
 /// requests. Beside them each request needs room for the index, the edits and the
 /// outgoing message: up to four times its bytes; and connections have their buffers.
-const SHARE: u64 = 6;
+const SHARE: u64 = 8;
 
 /// No share is smaller: one request of a usual size has to fit.
 const LEAST: u64 = 8 << 20;

@@ -31,6 +31,8 @@ static SHELVES: LazyLock<Mutex<HashMap<Key, Weak<Shelf>>>> = LazyLock::new(Mutex
 /// these need not read them again: so many, of so many bytes.
 const WARM_REQUESTS: usize = 64;
 const WARM_BYTES: usize = 8 << 20;
+/// At most this part of what the process gives to requests: none of those stands for them.
+const WARM_SHARE: usize = 8;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Size {
@@ -109,7 +111,8 @@ impl State {
             return Some(entry);
         }
         if entry.stored.is_some() && entry.parcel.is_some() {
-            let is_cold = self.warm.requests >= WARM_REQUESTS || self.warm.bytes + entry.size.bytes > WARM_BYTES;
+            let most = WARM_BYTES.min(share() / WARM_SHARE);
+            let is_cold = self.warm.requests >= WARM_REQUESTS || self.warm.bytes + entry.size.bytes > most;
             if is_cold {
                 entry.parcel = None;
             } else {
