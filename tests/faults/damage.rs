@@ -31,6 +31,15 @@ const RECORD_MARK: &[u8] = b"\xf1vqR";
 const RECORD_HEADER: usize = 40;
 
 impl Damage {
+    /// Whether nobody can see it afterwards: a file that was cut between two records, or
+    /// wholly, is one that has fewer.
+    pub fn is_invisible(&self, queue: &Path) -> bool {
+        let (Self::Cut { bytes }, Some(newest)) = (self, files(queue, "log").pop()) else { return false };
+        let content = fs::read(newest).unwrap();
+        let left = content.len().saturating_sub(*bytes as usize);
+        left == 0 || records(&content).iter().any(|record| record.start == left || record.end == left)
+    }
+
     /// Does it to the files of one queue. Answers with the spans whose records were hit:
     /// these and no others may be lost.
     pub fn strike(&self, queue: &Path, seed: u64) -> HashSet<u64> {
